@@ -1,0 +1,1 @@
+"""The renderer of reports, its sections and its templates."""

@@ -1,0 +1,110 @@
+"""The workloads. A workload is declared once and knows nothing of environments.
+
+Standard library only: the agent imports this package inside every environment.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+SUITES = ("cpu", "memory", "system", "exits", "lifecycle")
+"""Modules of this package that declare workloads, in the order in which they are shown."""
+
+SUITE_VERSION = "1"
+"""Raised whenever a workload changes what it does: runs of different suite versions are not compared."""
+
+Parameters = Mapping[str, Any]
+Block = Callable[[int], int | None]
+"""Performs n operations. Returns the ns that it took by its own account, or None to be timed from around."""
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """How to run a native kernel: the agent needs nothing but this to do so.
+
+    `setup` is what is done once before the first block: "none", "chase" (lay a pointer cycle over the memory) or "echo"
+    (spawn a peer, whose descriptors become a0 and a1). `refresh` is done before each block: "none" or "discard" (give the
+    memory back, so that each touch faults). `bytes_per_iteration` turns time into bandwidth where the unit is B/s.
+    """
+
+    kernel: str
+    memory_bytes: int = 0
+    page_bytes: int = 4096
+    setup: str = "none"
+    refresh: str = "none"
+    stride: int = 64
+    arguments: tuple[int, ...] = ()
+    bytes_per_iteration: int = 0
+    maximum_iterations: int = 0  # of a block, warm-up included; 0: any
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One row of `vprobe suites`: a workload with its parameters.
+
+    `make` returns a KernelCall for kind "kernel", a Block for kind "python"; kind "external" is run by the engine itself.
+    `facts` of the host that decide parameters (cache sizes) are resolved on the controlling side, once, for all arms.
+    """
+
+    name: str
+    suite: str
+    kind: str
+    unit: str
+    better: str
+    needs: frozenset[str]
+    parameters: Parameters
+    make: Callable[..., Any]
+    doc: str
+
+
+_declared: dict[str, Workload] = {}
+
+
+def workload(
+    name: str,
+    *,
+    unit: str = "ns",
+    better: str = "lower",
+    kind: str = "kernel",
+    needs: tuple[str, ...] = ("kernels",),
+    parameters: Mapping[str, Parameters] | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare a workload. `parameters` maps the text in brackets to keyword arguments; without it there are none."""
+
+    def declare(make: Callable[..., Any]) -> Callable[..., Any]:
+        rows = parameters or {"": {}}
+        for label, values in rows.items():
+            full = f"{name}[{label}]" if label else name
+            _declared[full] = Workload(
+                name=full,
+                suite=name.partition(".")[0],
+                kind=kind,
+                unit=unit,
+                better=better,
+                needs=frozenset(needs),
+                parameters=MappingProxyType(dict(values)),
+                make=make,
+                doc=(make.__doc__ or "").strip(),
+            )
+        return make
+
+    return declare
+
+
+def catalog() -> Mapping[str, Workload]:
+    """Every declared workload by name, in the order of SUITES."""
+    for suite in SUITES:
+        importlib.import_module(f"{__name__}.{suite}")
+    return MappingProxyType(_declared)
+
+
+def find(name: str) -> Workload:
+    """The workload of that exact name. KeyError if there is none; only its own suite is imported."""
+    suite = name.partition(".")[0]
+    if suite in SUITES:
+        importlib.import_module(f"{__name__}.{suite}")
+    return _declared[name]

@@ -1,0 +1,5 @@
+"""`python -m vprobe`."""
+
+from vprobe.cli import main
+
+main()

@@ -1,0 +1,109 @@
+"""Typed contract of the C extension: raw reads and tight timed loops. Python decodes.
+
+Built for a machine that is not x86, every function marked (x86) raises NotImplementedError that names the call and the
+machine. Failed system calls raise OSError with errno and the call's name. The GIL is released around everything that
+takes time. All times are in TSC ticks unless the name says ns.
+"""
+
+from types import TracebackType
+from typing import Final, Self
+
+MACHINE: Final[str]
+"""Machine that the extension was compiled for, as in uname -m: "x86_64", "aarch64", …"""
+
+# --- cpuid.c -----------------------------------------------------------------------------------------------------------
+
+def cpuid(cpu: int, leaf: int, subleaf: int = 0, /) -> tuple[int, int, int, int]:
+    """EAX, EBX, ECX, EDX of one CPUID leaf on logical CPU `cpu` (x86). The thread's affinity is restored."""
+
+def cpuid_dump(cpu: int, /) -> list[tuple[int, int, int, int, int, int]]:
+    """Every (leaf, subleaf, EAX, EBX, ECX, EDX) that logical CPU `cpu` reports, in ascending order (x86).
+
+    Standard leaves up to the maximum, hypervisor leaves (0x40000000-0x4000FF00 by 0x100, only where CPUID.1:ECX[31] is
+    set; exact repeats end the scan), extended 0x80000000 and, where they answer, 0x80860000 and 0xC0000000. Subleaves are
+    enumerated by each leaf's own rule (Intel SDM vol. 2 CPUID; AMD APM vol. 3 appendix E).
+    """
+
+# --- msr.c -------------------------------------------------------------------------------------------------------------
+
+def read_msr(cpu: int, index: int, /) -> int:
+    """Value of a model-specific register through /dev/cpu/CPU/msr (x86). OSError carries errno and the device's path."""
+
+# --- clock.c -----------------------------------------------------------------------------------------------------------
+
+def tsc() -> int:
+    """The time-stamp counter, read in order with RDTSCP or LFENCE; RDTSC (x86). Elsewhere: CLOCK_MONOTONIC_RAW in ns."""
+
+def monotonic_ns() -> int:
+    """CLOCK_MONOTONIC in ns."""
+
+def calibrate_tsc(duration_ns: int = 20_000_000, /) -> float:
+    """ns per tick of tsc(), measured against CLOCK_MONOTONIC over `duration_ns`."""
+
+# --- kernels.c ---------------------------------------------------------------------------------------------------------
+
+def kernels() -> tuple[str, ...]:
+    """Names of the workload kernels that the section holds."""
+
+def kernel_code_hash() -> str:
+    """SHA-256 of the loaded bytes of the kernels' section, as hex."""
+
+class KernelHost:
+    """Runs kernels natively, in this process.
+
+    `memory_bytes` of anonymous memory are mapped for the kernels, in pages of `page_bytes` (4096, or 2 MiB through
+    transparent huge pages; `page_bytes` tells what was had: check it).
+    """
+
+    def __init__(self, memory_bytes: int, page_bytes: int = 4096) -> None: ...
+    memory_bytes: Final[int]
+    page_bytes: Final[int]
+    memory_address: Final[int]
+    """Address of the memory as the kernels see it."""
+    def run(
+        self, kernel: str, warm: int, timed: int, a0: int = 0, a1: int = 0, a2: int = 0, a3: int = 0, /
+    ) -> tuple[int, int]:
+        """Run `warm` untimed and then `timed` iterations; (ticks of the timed part, result).
+
+        a0 to a3 are the kernel's own arguments (kernels.c documents each). State such as the position in a chase is kept
+        between calls. ValueError for an unknown kernel or arguments that would leave the memory.
+        """
+    def build_chase(self, offset: int, length: int, stride: int, seed: int, /) -> None:
+        """Lay one random cycle of pointers, one node every `stride` bytes, over memory[offset:offset+length]."""
+    def discard(self, offset: int, length: int, /) -> None:
+        """Give pages back to the kernel, so that the next touch faults."""
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+# --- system.c ----------------------------------------------------------------------------------------------------------
+
+def spawn_echo() -> tuple[int, int, int]:
+    """A child process that echoes single bytes: (pid, descriptor to write to, descriptor to read from).
+
+    Arguments a0 and a1 of the kernel `pipe_round_trip`. The child ends when the write end is closed, or with its parent.
+    """
+
+# --- microvm.c ---------------------------------------------------------------------------------------------------------
+
+class MicroVM(KernelHost):
+    """A virtual machine of one vCPU in long mode at ring 3 on /dev/kvm, running the very same kernel bytes (x86).
+
+    OSError with errno where /dev/kvm does not open or KVM refuses; RuntimeError with KVM's exit reason and the guest's
+    registers where the guest does something unexpected. `nonce` (0 to 2**96-1) is planted in a CPUID leaf of the guest
+    for evidence(). `cpuid_signature` and `guest_nonce` are read by guest code, never by the host.
+    """
+
+    def __init__(self, memory_bytes: int, page_bytes: int = 4096, nonce: int = 0) -> None: ...
+    def evidence(self) -> dict[str, int | str]:
+        """What guest code saw: {"ring", "cpuid_signature", "nonce", "rip", "cr3_host": …}; see microvm.c."""
+    exits: int
+    """KVM exits to user space so far."""
+
+def time_microvm(operation: str, repetitions: int, /) -> int:
+    """Total ns of `repetitions` of one operation: "create_vm", "create_vcpu" or "first_instruction".
+
+    Only the operation named is timed, not the set-up before it or the destruction after it. (x86)
+    """

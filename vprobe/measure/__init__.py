@@ -1,0 +1,1 @@
+"""How is it measured? The agent, its channel, the schedule, the journal."""

@@ -1,0 +1,1 @@
+"""What is this machine? Raw sources, pure decoders, facts."""
