@@ -65,7 +65,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     """Base of everything that is written to a file. Unknown fields of a newer minor version are passed over."""
 
 
-class Fact(Record):
+class Fact(Record, frozen=True):
     """One thing that the probe knows, how it knows it, and what the user may do about it."""
 
     state: State
@@ -74,7 +74,7 @@ class Fact(Record):
     evidence: tuple[str, ...] = ()
 
 
-class Arm(Record):
+class Arm(Record, frozen=True):
     """What is measured side by side: an environment, or an environment with one variant of the user's own."""
 
     name: str
@@ -82,7 +82,7 @@ class Arm(Record):
     variant: str | None = None
 
 
-class EnvironmentRecord(Record):
+class EnvironmentRecord(Record, frozen=True):
     """An environment as it took part in a run. `evidence` is what its first session saw from inside."""
 
     name: str
@@ -93,7 +93,7 @@ class EnvironmentRecord(Record):
     evidence: dict[str, Any]
 
 
-class WorkloadRecord(Record):
+class WorkloadRecord(Record, frozen=True):
     """A workload as it was measured; `name` has its parameters in brackets."""
 
     name: str
@@ -103,7 +103,7 @@ class WorkloadRecord(Record):
     parameters: dict[str, Any]
 
 
-class Noise(Record):
+class Noise(Record, frozen=True):
     """What disturbed a visit. Counters are differences over the visit; `None`: this machine does not tell."""
 
     steal: float | None  # share of the visit's wall time, 0 to 1
@@ -113,7 +113,7 @@ class Noise(Record):
     canary_after: float | None
 
 
-class Samples(Record):
+class Samples(Record, frozen=True):
     """The blocks of one arm in one visit, in round order. Every list has one entry per round."""
 
     iterations: int
@@ -124,7 +124,7 @@ class Samples(Record):
     details: dict[str, tuple[float, ...]] = {}
 
 
-class Visit(Record):
+class Visit(Record, frozen=True):
     """One workload in one boot. `rows[i]` is the row of the run's `square` that gave round i its order."""
 
     boot: int
@@ -137,7 +137,7 @@ class Visit(Record):
     excluded: str | None = None
 
 
-class Skipped(Record):
+class Skipped(Record, frozen=True):
     """An arm that could not run a workload, and why."""
 
     arm: str
@@ -145,7 +145,7 @@ class Skipped(Record):
     reason: str
 
 
-class Fingerprint(Record):
+class Fingerprint(Record, frozen=True):
     """The facts that must agree before two runs may be compared. `None`: could not be read."""
 
     cpu: str | None = None
@@ -163,7 +163,7 @@ class Fingerprint(Record):
     engines: dict[str, str] = {}
 
 
-class Run(Record):
+class Run(Record, frozen=True):
     """A whole run: schema vprobe.run/1."""
 
     created: str  # RFC 3339, UTC
@@ -181,7 +181,7 @@ class Run(Record):
     schema: Literal["vprobe.run/1"] = "vprobe.run/1"
 
 
-class NoiseFloor(Record):
+class NoiseFloor(Record, frozen=True):
     """bare-aa against bare: what the machine alone can pretend."""
 
     ratio: float
@@ -189,7 +189,7 @@ class NoiseFloor(Record):
     high: float
 
 
-class Comparison(Record):
+class Comparison(Record, frozen=True):
     """One workload in one arm against its base. A ratio above 1 is slower than the base, whichever way the unit points.
 
     Without an arm on the base (`exits.*`) `ratio` is None, `base` is None, and `estimate` with `low` and `high` is in `unit`.
@@ -213,7 +213,7 @@ class Comparison(Record):
     reason: str = ""
 
 
-class Comparisons(Record):
+class Comparisons(Record, frozen=True):
     """What `vprobe compare --json` prints: schema vprobe.comparison/1."""
 
     noise_floor: dict[str, NoiseFloor]
@@ -222,7 +222,7 @@ class Comparisons(Record):
     schema: Literal["vprobe.comparison/1"] = "vprobe.comparison/1"
 
 
-class RuleResult(Record):
+class RuleResult(Record, frozen=True):
     """One rule on one workload and arm."""
 
     rule: str
@@ -238,7 +238,7 @@ class RuleResult(Record):
     reason: str = ""
 
 
-class GateReport(Record):
+class GateReport(Record, frozen=True):
     """What `vprobe gate --json` prints: schema vprobe.gate/1."""
 
     verdict: GateVerdict

@@ -1,0 +1,9 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+types: ## mypy on the package as the wheel lays it out
+	rm -rf build/types
+	$(BIN)/python setup.py -q build_py --build-lib build/types 2>/dev/null
+	$(BIN)/mypy -p vprobe
+.PHONY: types

@@ -1,0 +1,1 @@
+#include "vprobe_native.h"
