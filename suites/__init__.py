@@ -39,15 +39,31 @@ class KernelCall:
     stride: int = 64
     arguments: tuple[int, ...] = ()
     bytes_per_iteration: int = 0
+    warm_iterations: int = 0  # needed before each block; 0: an eighth of the block
     maximum_iterations: int = 0  # of a block, warm-up included; 0: any
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What the controlling side knows of the host and sizes workloads by, once for all arms.
+
+    `cache_bytes`: level to bytes of the data or unified cache of the measured CPU; a level that is not known is missing.
+    """
+
+    cache_bytes: Mapping[int, int]
+
+
+class UnsupportedError(Exception):
+    """A workload does not fit this machine; the text says why, and becomes the reason of the skip."""
 
 
 @dataclass(frozen=True)
 class Workload:
     """One row of `vprobe suites`: a workload with its parameters.
 
-    `make` returns a KernelCall for kind "kernel", a Block for kind "python"; kind "external" is run by the engine itself.
-    `facts` of the host that decide parameters (cache sizes) are resolved on the controlling side, once, for all arms.
+    `make` takes the parameters, after HostFacts for kind "kernel", and returns a KernelCall for kind "kernel" (called on the
+    controlling side), a Block for kind "python" (called by the agent); kind "external" is run by the engine itself.
     """
 
     name: str

@@ -1,0 +1,79 @@
+"""What a processor does alone: no memory beyond the first cache, no system calls."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import zlib
+
+from . import Block, HostFacts, KernelCall, workload
+
+WORDS = (
+    "the",
+    "guest",
+    "exits",
+    "to",
+    "host",
+    "when",
+    "a",
+    "page",
+    "is",
+    "not",
+    "present",
+    "and",
+    "returns",
+    "after",
+    "it",
+)
+
+
+def generated_text(length: int) -> bytes:
+    """English-like bytes that compress about as prose does; the same everywhere."""
+    source = random.Random(1)
+    words: list[str] = []
+    size = 0
+    while size < length:
+        word = source.choice(WORDS) if source.random() < 0.8 else format(source.randrange(1 << 24), "x")
+        words.append(word)
+        size += len(word) + 1
+    return " ".join(words).encode()[:length]
+
+
+@workload("cpu.integer_chain")
+def integer_chain(facts: HostFacts) -> KernelCall:
+    """A chain of dependent integer operations: the core's clock, as seen from inside."""
+    del facts
+    return KernelCall("integer_chain")
+
+
+@workload("cpu.float_chain")
+def float_chain(facts: HostFacts) -> KernelCall:
+    """A chain of dependent double-precision operations (SSE2)."""
+    del facts
+    return KernelCall("float_chain")
+
+
+@workload("cpu.sha256", kind="python", needs=("python",), parameters={"": {"length": 16384}})
+def sha256(length: int) -> Block:
+    """SHA-256 of 16 KiB by Python's hashlib, a digest an operation."""
+    data = generated_text(length)
+    digest = hashlib.sha256
+
+    def run(iterations: int) -> None:
+        for _ in range(iterations):
+            digest(data).digest()
+
+    return run
+
+
+@workload("cpu.zlib", kind="python", needs=("python",), parameters={"": {"length": 4096, "level": 6}})
+def compress(length: int, level: int) -> Block:
+    """zlib compression of 4 KiB of generated text at level 6."""
+    data = generated_text(length)
+    deflate = zlib.compress
+
+    def run(iterations: int) -> None:
+        for _ in range(iterations):
+            deflate(data, level)
+
+    return run

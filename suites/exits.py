@@ -1,0 +1,56 @@
+"""What leaving a guest costs: measured in the micro-VM, where nothing else is in the way."""
+
+from __future__ import annotations
+
+from . import Block, HostFacts, KernelCall, UnsupportedError, workload
+
+
+@workload("exits.out", needs=("kernels", "microvm"))
+def out(facts: HostFacts) -> KernelCall:
+    """An OUT instruction: exit to KVM, on to user space, and back."""
+    del facts
+    return KernelCall("out")
+
+
+@workload("exits.cpuid", needs=("kernels", "microvm"))
+def cpuid(facts: HostFacts) -> KernelCall:
+    """A CPUID instruction: exit to KVM, answered there."""
+    del facts
+    return KernelCall("cpuid")
+
+
+@workload("exits.hypercall", needs=("kernels", "microvm"))
+def hypercall(facts: HostFacts) -> KernelCall:
+    """A hypercall from ring 3, which KVM refuses with -KVM_EPERM: exit, decision, return."""
+    del facts
+    return KernelCall("hypercall")
+
+
+def _host_operation(operation: str) -> Block:
+    try:
+        from vprobe import _native  # noqa: PLC0415 - the declaration is read where the extension is not built, too
+    except ImportError:
+        raise UnsupportedError("the native extension cannot be loaded here") from None
+
+    def run(iterations: int) -> int:
+        return _native.time_microvm(operation, iterations)
+
+    return run
+
+
+@workload("exits.create_vm", kind="python", needs=("microvm",))
+def create_vm() -> Block:
+    """KVM_CREATE_VM."""
+    return _host_operation("create_vm")
+
+
+@workload("exits.create_vcpu", kind="python", needs=("microvm",))
+def create_vcpu() -> Block:
+    """KVM_CREATE_VCPU in a fresh VM."""
+    return _host_operation("create_vcpu")
+
+
+@workload("exits.first_instruction", kind="python", needs=("microvm",))
+def first_instruction() -> Block:
+    """From a VM that is set up to the exit of its first instruction."""
+    return _host_operation("first_instruction")

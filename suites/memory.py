@@ -1,0 +1,66 @@
+"""The memory hierarchy: latency by pointer chase, bandwidth by STREAM triad, the cost of fresh pages."""
+
+from __future__ import annotations
+
+from . import HostFacts, KernelCall, UnsupportedError, workload
+
+KIB, MIB = 1 << 10, 1 << 20
+PAGE, HUGE_PAGE = 4 * KIB, 2 * MIB
+LINE = 64
+
+
+def _cache_bytes(facts: HostFacts, level: int) -> int:
+    """A working set that lies in the cache of that level and in no smaller one, for all arms at once.
+
+    Half of L1 and L2, which a visit's warm-up fills again. Arms share L3 and alternate, so theirs is small: an eighth of
+    L3, at least twice L2.
+    """
+    size = facts.cache_bytes.get(level)
+    if not size:
+        raise UnsupportedError(f"this CPU does not tell the size of an L{level} cache")
+    if level < 3:
+        return size // 2 // PAGE * PAGE
+    below = facts.cache_bytes.get(2, 0)
+    working_set = max(size // 8, 2 * below) // PAGE * PAGE
+    if working_set > size // 2:
+        raise UnsupportedError("L3 is not large enough to be told from L2")
+    return working_set
+
+
+@workload(
+    "memory.chase",
+    parameters={
+        "l1": {"level": 1},
+        "l2": {"level": 2},
+        "l3": {"level": 3},
+        "64MiB": {"memory_bytes": 64 * MIB},
+        "64MiB,2MiB": {"memory_bytes": 64 * MIB, "page_bytes": HUGE_PAGE},
+    },
+)
+def chase(facts: HostFacts, level: int = 0, memory_bytes: int = 0, page_bytes: int = PAGE) -> KernelCall:
+    """One load after another along a random cycle, one node per 64-byte line: latency of a load."""
+    size = memory_bytes or _cache_bytes(facts, level)
+    return KernelCall(
+        "chase",
+        memory_bytes=size,
+        page_bytes=page_bytes,
+        setup="chase",
+        stride=LINE,
+        # One pass brings a small set back into its cache; a large one is not meant to be cached.
+        warm_iterations=size // LINE if level in (1, 2) else 0,
+    )
+
+
+@workload("memory.triad", unit="B/s", better="higher")
+def triad(facts: HostFacts) -> KernelCall:
+    """STREAM triad, a[i] = b[i] + s * c[i], over three arrays of 32 MiB; 24 bytes an element, as STREAM counts."""
+    del facts
+    return KernelCall("triad", memory_bytes=96 * MIB, bytes_per_iteration=24)
+
+
+@workload("memory.first_touch")
+def first_touch(facts: HostFacts) -> KernelCall:
+    """One store to each fresh 4 KiB page: page fault, zeroing, and in a guest the second level of translation."""
+    del facts
+    size = 32 * MIB
+    return KernelCall("touch", memory_bytes=size, refresh="discard", maximum_iterations=size // PAGE)

@@ -1,0 +1,288 @@
+"""The agent: runs inside an environment, performs blocks of workloads and answers over its standard input and output.
+
+Standard library and, where it can be loaded, vprobe._native; nothing else. One JSON object a line, one answer a request,
+in order. The controller is trusted, what arrives is checked all the same: a line is at most MAX_LINE_BYTES long, numbers
+are integers within bounds. The agent ends at end of file, so that it never outlives a controller that was killed.
+"""
+
+from __future__ import annotations
+
+import time
+
+STARTED_NS = time.monotonic_ns()  # before anything else is imported: the end of the engine's share of the start-up
+
+import gc  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import resource  # noqa: E402
+import sys  # noqa: E402
+from typing import Any, Callable  # noqa: E402, UP035 - the agent also runs where Python is older
+
+from vprobe.measure import evidence  # noqa: E402
+
+try:
+    from vprobe import _native as native
+except ImportError:
+    native = None  # type: ignore[assignment]
+
+MAX_LINE_BYTES = 64 * 1024
+MAX_ITERATIONS = 1 << 40
+TAIL_BYTES = 4096
+"""How much of a failed command's output goes into the answer."""
+
+
+class BadRequestError(Exception):
+    """The request cannot be done: the text says why. `unsupported`: not an error of ours, the workload does not fit here."""
+
+    def __init__(self, message: str, unsupported: bool = False) -> None:
+        super().__init__(message)
+        self.unsupported = unsupported
+
+
+def bounded(request: dict[str, Any], key: str, high: int, low: int = 0) -> int:
+    """An integer of the request, or BadRequestError."""
+    value = request.get(key)
+    if type(value) is not int or not low <= value <= high:
+        raise BadRequestError(f"{key} must be an integer from {low} to {high}")
+    return value
+
+
+class KernelRunner:
+    """A native kernel with its memory, in this process or in a micro-VM of its own."""
+
+    def __init__(self, call: dict[str, Any], executor: str, ns_per_tick: float, nonce: int) -> None:
+        if native is None:
+            raise BadRequestError("the native extension cannot be loaded here", unsupported=True)
+        self.kernel = str(call["kernel"])
+        self.ns_per_tick = ns_per_tick
+        self.memory_bytes = bounded(call, "memory_bytes", 1 << 40)
+        self.page_bytes = bounded(call, "page_bytes", 1 << 30)
+        self.discards = call["refresh"] == "discard"
+        self.echo: tuple[int, int, int] | None = None
+        arguments = [int(value) for value in call["arguments"]]
+        if executor == "microvm":
+            self.host: Any = native.MicroVM(self.memory_bytes, self.page_bytes, nonce)
+        else:
+            self.host = native.KernelHost(self.memory_bytes, self.page_bytes)
+        try:
+            self._set_up(call, arguments)
+        except BaseException:
+            self.close()
+            raise
+        self.arguments = tuple(arguments)
+
+    def _set_up(self, call: dict[str, Any], arguments: list[int]) -> None:
+        if self.host.page_bytes != self.page_bytes:
+            had = f"{self.page_bytes} byte pages were asked for and {self.host.page_bytes} byte pages were had"
+            raise BadRequestError(had, unsupported=True)
+        if call["setup"] == "chase":
+            self.host.build_chase(
+                0, self.memory_bytes, bounded(call, "stride", 1 << 20, 8), bounded(call, "seed", 1 << 62)
+            )
+        elif call["setup"] == "echo":
+            self.echo = native.spawn_echo()
+            arguments[:0] = self.echo[1:]
+        elif call["setup"] != "none":
+            raise BadRequestError(f"no such setup: {call['setup']!r}")
+
+    def block(self, warm: int, iterations: int) -> tuple[int, int]:
+        """(ns of the timed part, ns of the warm-up and the way there)."""
+        if self.discards:
+            self.host.discard(0, self.memory_bytes)
+        before = time.perf_counter_ns()
+        ticks, _ = self.host.run(self.kernel, warm, iterations, *self.arguments)
+        total = time.perf_counter_ns() - before
+        inside = round(ticks * self.ns_per_tick)
+        return inside, max(total - inside, 0)
+
+    def close(self) -> None:
+        self.host.close()
+        if self.echo is not None:
+            pid, to_echo, from_echo = self.echo
+            os.close(to_echo)
+            os.close(from_echo)
+            os.waitpid(pid, 0)
+            self.echo = None
+
+
+class PythonRunner:
+    """A workload written in Python."""
+
+    page_bytes = 0
+
+    def __init__(self, name: str, parameters: dict[str, Any]) -> None:
+        from vprobe import suites  # noqa: PLC0415 - only arms that run Python pay for it
+
+        try:
+            self.run: Callable[[int], int | None] = suites.find(name).make(**parameters)
+        except suites.UnsupportedError as error:
+            raise BadRequestError(str(error), unsupported=True) from None
+        except KeyError:
+            raise BadRequestError(f"no such workload here: {name!r}", unsupported=True) from None
+
+    def block(self, warm: int, iterations: int) -> tuple[int, int]:
+        """(ns of the timed part, ns of the warm-up)."""
+        clock, run = time.perf_counter_ns, self.run
+        before = clock()
+        if warm:
+            run(warm)
+        middle = clock()
+        own = run(iterations)
+        after = clock()
+        return (after - middle if own is None else own), middle - before
+
+    def close(self) -> None:
+        close = getattr(self.run, "close", None)
+        if close is not None:
+            close()
+
+
+def run_command(request: dict[str, Any], directory: str) -> dict[str, Any]:
+    """Run the user's command once by /bin/sh: its wall, user and system time, peak memory, status and last output."""
+    path = os.path.join(directory, f"command-{os.getpid()}.out")
+    output = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        moves = [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
+        before = time.perf_counter_ns()
+        pid = os.posix_spawn("/bin/sh", ["sh", "-c", str(request["command"])], os.environ, file_actions=moves)
+        _, status, usage = os.wait4(pid, 0)
+        wall = time.perf_counter_ns() - before
+        size = os.fstat(output).st_size
+        tail = os.pread(output, TAIL_BYTES, max(0, size - TAIL_BYTES))
+    finally:
+        os.close(output)
+        os.unlink(path)
+    return {
+        "ns": wall,
+        "user_ns": round(usage.ru_utime * 1e9),
+        "system_ns": round(usage.ru_stime * 1e9),
+        "peak_bytes": usage.ru_maxrss * 1024,
+        "status": os.waitstatus_to_exitcode(status),
+        "output": tail.decode("utf-8", "replace") if status else "",
+    }
+
+
+class Agent:
+    """The requests that an agent answers. State: the prepared workloads by handle."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.executor = str(options.get("executor", "native"))
+        self.nonce = int(options.get("nonce", 0))
+        self.ns_per_tick = float(options.get("ns_per_tick", 1.0))
+        self.scratch = str(options.get("scratch", "/tmp"))  # noqa: S108 - always given by the controller
+        self.runners: dict[int, Any] = {}
+        self.operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "block": self.block,
+            "prepare": self.prepare,
+            "release": self.release,
+            "pin": self.pin,
+            "command": self.command,
+            "evidence": self.evidence,
+        }
+
+    def hello(self) -> dict[str, Any]:
+        """The first message: who answers, and what it sees around itself."""
+        seen = evidence.boundary()
+        if self.executor == "microvm":
+            with native.MicroVM(0, 4096, self.nonce) as machine:
+                seen["microvm"] = machine.evidence()
+        return {
+            "hello": 1,
+            "pid": os.getpid(),
+            "started_ns": STARTED_NS,
+            "native": native is not None,
+            "evidence": seen,
+        }
+
+    def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
+        handle = bounded(request, "handle", 1 << 31)
+        call = request.get("call")
+        if isinstance(call, dict):
+            runner: Any = KernelRunner(call, self.executor, self.ns_per_tick, self.nonce)
+        else:
+            runner = PythonRunner(str(request["workload"]), dict(request["parameters"]))
+        self.runners[handle] = runner
+        gc.collect()
+        return {"page_bytes": runner.page_bytes, "involuntary": resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw}
+
+    def block(self, request: dict[str, Any]) -> dict[str, Any]:
+        runner = self.runners[bounded(request, "handle", 1 << 31)]
+        warm = bounded(request, "warm", MAX_ITERATIONS)
+        ns, warm_ns = runner.block(warm, bounded(request, "iterations", MAX_ITERATIONS, 1))
+        return {"ns": ns, "warm_ns": warm_ns}
+
+    def release(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.runners.pop(bounded(request, "handle", 1 << 31)).close()
+        return {"involuntary": resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw}
+
+    def pin(self, request: dict[str, Any]) -> dict[str, Any]:
+        os.sched_setaffinity(0, [int(cpu) for cpu in request["cpus"]])
+        return {}
+
+    def command(self, request: dict[str, Any]) -> dict[str, Any]:
+        return run_command(request, self.scratch)
+
+    def evidence(self, request: dict[str, Any]) -> dict[str, Any]:
+        del request
+        return {"python_hash": evidence.python_hash(), "vprobe_hash": evidence.vprobe_hash()}
+
+    def answer(self, line: bytes) -> dict[str, Any]:
+        """Do what one line asks; errors become answers."""
+        try:
+            request = json.loads(line)
+            operation = self.operations[request["op"]]
+        except (ValueError, KeyError, TypeError):
+            return {"id": 0, "error": "not a request", "unsupported": False}
+        reply = {"id": request.get("id", 0)}
+        try:
+            reply.update(operation(request))
+        except BadRequestError as error:
+            reply.update(error=str(error), unsupported=error.unsupported)
+        except (Exception, MemoryError) as error:
+            reply.update(error=f"{type(error).__name__}: {error}"[:2000], unsupported=False)
+        return reply
+
+
+def take_channel() -> tuple[int, int]:
+    """Move the channel off the standard descriptors, so that nothing that a workload prints can reach it."""
+    requests, answers = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    return requests, answers
+
+
+def send(descriptor: int, message: dict[str, Any]) -> None:
+    """Write one message whole."""
+    data = json.dumps(message).encode() + b"\n"
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def serve(agent: Agent, requests: int, answers: int) -> None:
+    """Answer line by line until end of file."""
+    pending = b""
+    while True:
+        chunk = os.read(requests, MAX_LINE_BYTES)
+        if not chunk:
+            return
+        pending += chunk
+        *lines, pending = pending.split(b"\n")
+        for line in lines:
+            send(answers, agent.answer(line))
+        if len(pending) > MAX_LINE_BYTES:
+            raise SystemExit("vprobe agent: a request is longer than 64 KiB")
+
+
+def main() -> None:
+    """Entry point of `python -m vprobe.measure.agent OPTIONS`, OPTIONS being a JSON object."""
+    requests, answers = take_channel()
+    agent = Agent(json.loads(sys.argv[1]) if len(sys.argv) > 1 else {})
+    send(answers, agent.hello())
+    gc.disable()  # as timeit does: a collection inside a block would be charged to the workload
+    serve(agent, requests, answers)
+
+
+if __name__ == "__main__":
+    main()

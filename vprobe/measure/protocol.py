@@ -1,0 +1,66 @@
+"""What agents may say. Every message is decoded into one of these types or refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=10**18)]
+Text = Annotated[str, msgspec.Meta(max_length=8192)]
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """An agent's first message."""
+
+    hello: Annotated[int, msgspec.Meta(ge=1, le=1)]
+    pid: Annotated[int, msgspec.Meta(ge=1)]
+    started_ns: Nanoseconds
+    native: bool
+    evidence: dict[str, Any]
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """What every answer has: the request's number, and the error if there was one."""
+
+    id: int
+    error: Text = ""
+    unsupported: bool = False
+
+
+class BlockReply(Reply, frozen=True, kw_only=True):
+    """One block: its timed part and its warm-up."""
+
+    ns: Nanoseconds = 0
+    warm_ns: Nanoseconds = 0
+
+
+class PrepareReply(Reply, frozen=True, kw_only=True):
+    """A workload is ready: the page size of its memory, and the agent's involuntary context switches so far."""
+
+    page_bytes: int = 0
+    involuntary: int = 0
+
+
+class ReleaseReply(Reply, frozen=True, kw_only=True):
+    """A workload is gone."""
+
+    involuntary: int = 0
+
+
+class CommandReply(Reply, frozen=True, kw_only=True):
+    """One run of the user's command."""
+
+    ns: Nanoseconds = 0
+    user_ns: Nanoseconds = 0
+    system_ns: Nanoseconds = 0
+    peak_bytes: int = 0
+    status: int = 0
+    output: Text = ""
+
+
+class EvidenceReply(Reply, frozen=True, kw_only=True):
+    """Hashes of what runs inside."""
+
+    python_hash: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    vprobe_hash: Annotated[str, msgspec.Meta(max_length=64)] = ""
