@@ -11,27 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
-
-class State(StrEnum):
-    """What is known of a feature. Never a bare yes or no: what was not read is not absent."""
-
-    PRESENT = "present"
-    ABSENT = "absent"
-    HIDDEN = "hidden"  # a hypervisor masks it, or may do so
-    DISABLED = "disabled"  # firmware or kernel turned it off
-    UNKNOWN = "unknown"  # could not be read
-
-
-class VirtClass(StrEnum):
-    """The class of virtualization of an environment or of a detected layer."""
-
-    NONE = "none"
-    OS_LEVEL = "os-level"
-    USER_SPACE_KERNEL = "user-space-kernel"
-    FULL_HARDWARE = "full-hardware"
-    FULL_SOFTWARE = "full-software"
-    PARAVIRTUAL = "paravirtual"
-    EMULATION = "emulation"
+from vprobe.states import State as State
+from vprobe.states import VirtClass as VirtClass
 
 
 class Kind(StrEnum):
