@@ -107,4 +107,6 @@ class Channel:
     def _broken(self, what: str) -> RunError:
         tail = self._session.stderr_tail().strip()
         last = tail.splitlines()[-1] if tail else ""
-        return RunError(f"{self.name}: {what}" + (f": {last}" if last else ""), "what was measured is kept: --resume goes on")
+        return RunError(
+            f"{self.name}: {what}" + (f": {last}" if last else ""), "what was measured is kept: --resume goes on"
+        )

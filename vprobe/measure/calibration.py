@@ -1,0 +1,67 @@
+"""How many iterations make a block: found once per workload and arm, then frozen for the run."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from vprobe.measure.channel import Channel
+from vprobe.measure.plan import Task
+
+BLOCK_TIMEOUT_S = 60.0
+MAX_ITERATIONS = 1 << 36
+ROUND_TRIPS_PER_BLOCK = 5
+"""A block is at least this many times as long as the way to the agent and back."""
+MAX_BLOCK_NS = 4_000_000
+
+
+@dataclass(frozen=True)
+class BlockSize:
+    """Iterations of a block: timed, and before it the warm-up's."""
+
+    timed: int
+    warm: int
+
+
+def warm_iterations(task: Task, timed: int) -> int:
+    """Enough to fill what the workload needs warm; an eighth of the block where it says nothing."""
+    if task.call is not None and task.call.warm_iterations:
+        return task.call.warm_iterations
+    return max(1, timed // 8)
+
+
+def _limit(task: Task) -> int:
+    """The most iterations that a block may time, its warm-up left aside."""
+    if task.call is None or not task.call.maximum_iterations:
+        return MAX_ITERATIONS
+    return max(1, task.call.maximum_iterations * 3 // 4)
+
+
+def calibrate(channel: Channel, handle: int, task: Task, target_ns: int) -> tuple[int, float]:
+    """(iterations of a block of about `target_ns`, ns an iteration) for one arm."""
+    iterations, limit = 1, _limit(task)
+    round_trip_ns = MAX_BLOCK_NS
+    while True:
+        reply, outside_ns = channel.block(handle, 0, iterations, BLOCK_TIMEOUT_S)
+        round_trip_ns = min(round_trip_ns, max(outside_ns - reply.ns - reply.warm_ns, 0))
+        if reply.ns * 8 >= target_ns or iterations >= limit:
+            break
+        growth = target_ns / 4 / max(reply.ns, 1)
+        iterations = min(limit, max(iterations * 2, int(iterations * min(growth, 64))))
+    sample = [
+        channel.block(handle, warm_iterations(task, iterations), iterations, BLOCK_TIMEOUT_S)[0].ns for _ in range(3)
+    ]
+    cost_ns = max(statistics.median(sample) / iterations, 1e-3)
+    wanted_ns = min(max(target_ns, ROUND_TRIPS_PER_BLOCK * round_trip_ns), MAX_BLOCK_NS)
+    return max(1, min(limit, round(wanted_ns / cost_ns))), cost_ns
+
+
+def settle(task: Task, found: dict[str, tuple[int, float]], base: str | None) -> dict[str, BlockSize]:
+    """Block sizes of all arms: the base's iterations wherever an arm's speed is within a factor of two of the base's,
+    so that equal work is compared with equal work; its own elsewhere."""
+    sizes = {}
+    for arm, (iterations, cost_ns) in found.items():
+        if base in found and 0.5 <= cost_ns / found[base][1] <= 2:
+            iterations = found[base][0]  # noqa: PLW2901 - the arm takes the base's
+        sizes[arm] = BlockSize(iterations, warm_iterations(task, iterations))
+    return sizes

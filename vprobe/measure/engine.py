@@ -1,0 +1,304 @@
+"""The engine: boots, visits, journal. Knows the order of things; what a visit is, its own modules know."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from vprobe import __version__, environments
+from vprobe.environments import Available
+from vprobe.measure import whole_sessions
+from vprobe.measure.calibration import BlockSize, calibrate, settle, warm_iterations
+from vprobe.measure.channel import Channel
+from vprobe.measure.fingerprint import fingerprint, ns_per_tick
+from vprobe.measure.journal import Journal, Line
+from vprobe.measure.plan import BASE, COMMAND, Plan, PlannedArm, Task
+from vprobe.measure.protocol import PrepareReply
+from vprobe.measure.schedule import draw_rows, visit_source
+from vprobe.measure.sessions import Boot, Site, boot, controller_away_from
+from vprobe.measure.variants import check_out
+from vprobe.measure.visit import Watch, finished, prepare, release, run_rounds
+from vprobe.model import EnvironmentRecord, Run, Skipped, Visit
+from vprobe.suites import KernelCall
+
+CANARY_HANDLE = 1
+CALIBRATION_NS = 50_000_000
+
+
+class Observer(Protocol):
+    """Somebody who is told how a run goes on."""
+
+    def begin(self, total_visits: int, done: Sequence[Visit]) -> None:
+        """The run starts; `done` was measured before it was interrupted."""
+
+    def boot(self, number: int) -> None:
+        """A boot starts."""
+
+    def visit(self, visit: Visit) -> None:
+        """A visit is on disk."""
+
+
+class Silent:
+    """Nobody is told."""
+
+    def begin(self, total_visits: int, done: Sequence[Visit]) -> None:
+        """Nothing."""
+
+    def boot(self, number: int) -> None:
+        """Nothing."""
+
+    def visit(self, visit: Visit) -> None:
+        """Nothing."""
+
+
+@dataclass
+class Engine:
+    """One run of a plan. Make it with `measure()`."""
+
+    plan: Plan
+    journal: Journal
+    observer: Observer
+    site: Site
+    sizes: dict[tuple[str, str], BlockSize] = field(default_factory=dict)
+    rounds: dict[str, int] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+    records: dict[str, EnvironmentRecord] = field(default_factory=dict)
+
+    def run(self) -> Run:
+        """Measure what is not yet in the journal, and write the run file."""
+        self._remember()
+        self.observer.begin(self.plan.preset.boots * len(self._runnable()), self.journal.lines)
+        began_s, longest_s = time.monotonic(), 0.0
+        for number in range(self.plan.preset.boots):
+            budget_s = self.plan.time_budget_s
+            if budget_s is not None and time.monotonic() - began_s + longest_s > budget_s:
+                break
+            boot_began_s = time.monotonic()
+            self._boot(number)
+            longest_s = max(longest_s, time.monotonic() - boot_began_s)
+        run = self._assemble()
+        self.journal.complete(run)
+        return run
+
+    def _runnable(self) -> list[Task]:
+        return [task for task in self.plan.tasks if self._arms(task)]
+
+    def _arms(self, task: Task) -> tuple[PlannedArm, ...]:
+        gone = {skip.arm for skip in self.skipped if skip.workload == task.name}
+        return tuple(arm for arm in self.plan.arms_for(task) if arm.name not in gone)
+
+    def _remember(self) -> None:
+        """Take over block sizes, rounds, skips and evidence of the visits that are on disk already."""
+        tasks = {task.name: task for task in self.plan.tasks}
+        for line in self.journal.lines:
+            task = tasks[line.workload]
+            for arm, samples in line.samples.items():
+                warm = warm_iterations(task, samples.iterations)
+                self.sizes[line.workload, arm] = BlockSize(samples.iterations, warm)
+            self.rounds[line.workload] = len(line.rows)
+            self.skipped += [skip for skip in line.skipped if skip not in self.skipped]
+            for record in line.environments:
+                self.records[record.name] = record
+
+    def _boot(self, number: int) -> None:
+        finished_names = self.journal.finished(number)
+        pending = [task for task in self._runnable() if task.name not in finished_names]
+        if not pending:
+            return
+        self.observer.boot(number)
+        random.Random(f"{self.plan.seed}/{number}/tasks").shuffle(pending)
+        order = self._orders("boot", number, self.plan.arms, 1)[1][0]
+        with boot(self.plan.arms, order, self.site, number, self.plan.cpus) as this:
+            self._record(this)
+            canary_channel = self._canary(this)
+            for task in pending:
+                if task.name == whole_sessions.STOP and whole_sessions.START in {other.name for other in pending}:
+                    continue  # measured together with the start
+                self._visit(this, task, number, canary_channel)
+
+    def _orders(
+        self, what: str, number: int, arms: Sequence[PlannedArm], rounds: int
+    ) -> tuple[tuple[int, ...], list[list[str]]]:
+        """Rows of the square and the orders that they give to the arms that take part."""
+        square, names = self.plan.square, {arm.name for arm in arms}
+        rows = draw_rows(len(square), rounds, visit_source(self.plan.seed, number, what))
+        return rows, [[name for name in square[row] if name in names] for row in rows]
+
+    def _record(self, this: Boot) -> None:
+        """Keep what the first session of each environment saw."""
+        for arm in self.plan.arms:
+            if arm.environment.name in self.records:
+                continue
+            found = arm.environment.availability()
+            hashes = this.hashes[arm.name]
+            self.records[arm.environment.name] = EnvironmentRecord(
+                name=arm.environment.name,
+                virt_class=arm.environment.virt_class,
+                version=found.version if isinstance(found, Available) else "",
+                python_hash=hashes.python_hash,
+                vprobe_hash=hashes.vprobe_hash,
+                evidence=this.agents[arm.name].hello.evidence,
+            )
+
+    def _canary(self, this: Boot) -> Channel | None:
+        """A channel to bare with the canary prepared, or None where kernels do not run."""
+        bare = next(arm for arm in self.plan.arms if arm.environment.name == BASE)
+        if not this.agents[bare.name].hello.native:
+            return None
+        channel = this.channel(bare.name)
+        request = {"op": "prepare", "handle": CANARY_HANDLE, "call": asdict(KernelCall("integer_chain"))}
+        channel.request(request, PrepareReply, 30.0)
+        return channel
+
+    def _visit(self, this: Boot, task: Task, number: int, canary_channel: Channel | None) -> None:
+        watch = Watch.begin(self.plan.cpus[0], canary_channel, CANARY_HANDLE)
+        if task.name in (whole_sessions.START, whole_sessions.STOP):
+            self._lifecycle_visit(this, number, watch)
+        elif task.name == COMMAND:
+            self._command_visit(this, task, number, watch)
+        else:
+            self._block_visit(this, task, number, watch)
+
+    def _block_visit(self, this: Boot, task: Task, number: int, watch: Watch) -> None:
+        handle = CANARY_HANDLE + 1
+        arms = self._arms(task)
+        seed = visit_source(self.plan.seed, number, task.name).getrandbits(62)
+        ready, skipped = prepare(this, arms, task, handle, seed)
+        self.skipped += skipped
+        arms = tuple(arm for arm in arms if arm.name in ready)
+        if arms:
+            with controller_away_from(self.plan.cpus):
+                sizes = self._sizes(this, task, arms, handle)
+                rows, orders = self._orders(task.name, number, arms, self.plan.preset.rounds)
+                columns = run_rounds(this, handle, orders, sizes, {arm.name: arm.work_factor for arm in arms})
+        noise = watch.end(release(this, ready, handle))
+        if arms:
+            samples = {arm: column.samples(task) for arm, column in columns.items()}
+            self._append(finished(task, number, this.cpu, rows, noise, samples), skipped)
+
+    def _sizes(self, this: Boot, task: Task, arms: Sequence[PlannedArm], handle: int) -> dict[str, BlockSize]:
+        """Block sizes of the arms: the frozen ones, or calibrated now."""
+        names = [arm.name for arm in arms]
+        if not all((task.name, name) in self.sizes for name in names):
+            found = {name: calibrate(this.channel(name), handle, task, self.plan.preset.block_ns) for name in names}
+            base = next((arm.name for arm in arms if arm.environment.name == BASE), None)
+            for name, size in settle(task, found, base).items():
+                self.sizes[task.name, name] = size
+        return {name: self.sizes[task.name, name] for name in names}
+
+    def _command_visit(self, this: Boot, task: Task, number: int, watch: Watch) -> None:
+        arms = self._arms(task)
+        commands = whole_sessions.commands_by_arm(arms, self.plan.command)
+        with controller_away_from(self.plan.cpus):
+            first, rounds = whole_sessions.command_rounds(this, commands, self.plan.preset.command_budget_ns)
+            rounds = self.rounds.setdefault(task.name, rounds)
+            rows, orders = self._orders(task.name, number, arms, rounds)
+            samples = whole_sessions.measure_command(this, commands, orders, first)
+        self._append(finished(task, number, this.cpu, rows, watch.end(None), samples))
+
+    def _lifecycle_visit(self, this: Boot, number: int, watch: Watch) -> None:
+        tasks = {task.name: task for task in self.plan.tasks}
+        arms = {arm.name: arm for arm in self.plan.arms}
+        rows, orders = self._orders("lifecycle", number, self.plan.arms, self.plan.preset.lifecycle_rounds)
+        starts, stops = whole_sessions.measure_lifecycle(arms, orders, self.site, f"life{number}", this.bare_evidence)
+        noise = watch.end(None)
+        done = self.journal.finished(number)
+        for name, samples in ((whole_sessions.START, starts), (whole_sessions.STOP, stops)):
+            if name in tasks and name not in done:
+                self._append(finished(tasks[name], number, this.cpu, rows, noise, samples))
+
+    def _append(self, visit: Visit, skipped: Sequence[Skipped] = ()) -> None:
+        extra = msgspec.structs.asdict(visit)
+        environments_seen = tuple(self.records.values()) if not self.journal.lines else ()
+        self.journal.append(Line(**extra, skipped=tuple(skipped), environments=environments_seen))
+        self.observer.visit(visit)
+
+    def _assemble(self) -> Run:
+        visits = tuple(
+            Visit(**{name: getattr(line, name) for name in Visit.__struct_fields__}) for line in self.journal.lines
+        )
+        seen = {visit.workload for visit in visits}
+        return msgspec.structs.replace(
+            self.journal.run,
+            environments=tuple(self.records.values()),
+            workloads=tuple(task.record for task in self.plan.tasks if task.name in seen),
+            visits=visits,
+            skipped=(*self.plan.skipped, *self.skipped),
+        )
+
+
+def plan_hash(plan: Plan) -> str:
+    """SHA-256 over everything that decides what is measured."""
+    parts: list[Any] = [
+        [
+            (arm.arm, sorted(arm.variant.variables.items()), arm.variant.command, arm.variant.revision)
+            for arm in plan.arms
+        ],
+        [task.record for task in plan.tasks],
+        asdict(plan.preset),
+        plan.cpus,
+        plan.command,
+        plan.seed,
+    ]
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+
+
+def _empty_run(plan: Plan, probe: dict[str, Any]) -> Run:
+    engines = {}
+    for arm in plan.arms:
+        found = arm.environment.availability()
+        if isinstance(found, Available) and found.version:
+            engines[arm.environment.name] = found.version
+    return Run(
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        vprobe_version=__version__,
+        seed=plan.seed,
+        command=plan.command_line,
+        probe=probe,
+        fingerprint=fingerprint(probe, engines),
+        environments=(),
+        arms=tuple(arm.arm for arm in plan.arms),
+        workloads=(),
+        square=plan.square,
+        skipped=plan.skipped,
+    )
+
+
+@contextlib.contextmanager
+def _site(plan: Plan) -> Iterator[Site]:
+    """The run's own temporary directory, gone afterwards."""
+    directory = environments.run_directory()
+    try:
+        yield Site(directory, plan.working_directory, ns_per_tick(CALIBRATION_NS))
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def measure(
+    plan: Plan, probe: dict[str, Any], output: Path, *, resume: bool = False, observer: Observer | None = None
+) -> Run:
+    """Measure a plan into a run file; with `resume`, go on where the journal ends.
+
+    Raises RunError where an agent breaks (the journal is kept), UsageError and IncomparableError where the journal does
+    not fit. Whatever is started is ended in any case.
+    """
+    opened = Journal.resume if resume else Journal.create
+    journal = opened(output, plan_hash(plan), _empty_run(plan, probe))
+    try:
+        with _site(plan) as site:
+            variants = {arm.variant.name: arm.variant for arm in plan.arms}
+            trees = {name: check_out(one, plan.working_directory, site.directory) for name, one in variants.items()}
+            arms = tuple(replace(arm, variant=trees[arm.variant.name]) for arm in plan.arms)
+            return Engine(replace(plan, arms=arms), journal, observer or Silent(), site).run()
+    finally:
+        journal.close()

@@ -1,0 +1,210 @@
+"""What will be measured: arms, workloads and how finely. Made from a request, before anything runs."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from vprobe import environments
+from vprobe.environments import Environment, Unavailable
+from vprobe.errors import UnavailableError, UsageError
+from vprobe.measure.schedule import williams_square
+from vprobe.measure.variants import NO_VARIANT, Variant
+from vprobe.model import Arm, Kind, Skipped, WorkloadRecord
+from vprobe.suites import HostFacts, KernelCall, UnsupportedError, Workload, catalog
+
+COMMAND = "command.run"
+"""Name of the workload that --command or a command variant makes."""
+
+BASE, CONTROL = "bare", "bare-aa"
+"""The environment that all others are compared with, and its twin that shows what the machine alone can pretend."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How finely is measured. A boot is the unit of analysis: more boots narrow the intervals, more rounds one boot's noise."""
+
+    boots: int
+    rounds: int
+    block_ns: int
+    lifecycle_rounds: int
+    command_budget_ns: int  # of one visit of an external command, all arms together
+
+
+PRESETS: Mapping[str, Preset] = {
+    "quick": Preset(boots=9, rounds=60, block_ns=400_000, lifecycle_rounds=2, command_budget_ns=3_000_000_000),
+    "default": Preset(boots=20, rounds=100, block_ns=500_000, lifecycle_rounds=4, command_budget_ns=5_000_000_000),
+    "full": Preset(boots=40, rounds=100, block_ns=500_000, lifecycle_rounds=6, command_budget_ns=8_000_000_000),
+}
+
+REASONS = {
+    "os": "needs an operating system; {environment} runs native kernels only",
+    "python": "needs Python; {environment} runs native kernels only",
+    "commands": "needs an operating system to run commands; {environment} runs native kernels only",
+    "kernels": "needs native kernels, which {environment} cannot run",
+    "microvm": "measures leaving a micro-VM; {environment} is none",
+}
+
+
+@dataclass(frozen=True)
+class PlannedArm:
+    """An arm with the place that runs it. `work_factor` scales the iterations of every block: 1.05 does 5 % more work than
+    is accounted for. It is a test's means to inject a known change, and 1 otherwise."""
+
+    arm: Arm
+    environment: Environment
+    variant: Variant = NO_VARIANT
+    work_factor: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """Name of the arm."""
+        return self.arm.name
+
+
+@dataclass(frozen=True)
+class Task:
+    """A workload, resolved for this host."""
+
+    record: WorkloadRecord
+    needs: frozenset[str]
+    call: KernelCall | None = None
+
+    @property
+    def name(self) -> str:
+        """Full name of the workload."""
+        return self.record.name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides a run. Two equal plans measure the same."""
+
+    arms: tuple[PlannedArm, ...]
+    tasks: tuple[Task, ...]
+    skipped: tuple[Skipped, ...]
+    preset: Preset
+    seed: int
+    cpus: tuple[int, ...]
+    command_line: tuple[str, ...] = ()
+    command: str | None = None
+    time_budget_s: float | None = None
+    working_directory: Path = field(default_factory=Path.cwd)
+
+    @property
+    def square(self) -> tuple[tuple[str, ...], ...]:
+        """The balanced orders of all arms."""
+        return williams_square([arm.name for arm in self.arms])
+
+    def arms_for(self, task: Task) -> tuple[PlannedArm, ...]:
+        """The arms that can run a task, in the plan's order."""
+        skipped = {skip.arm for skip in self.skipped if skip.workload == task.name}
+        return tuple(arm for arm in self.arms if arm.name not in skipped)
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a glob selects a name: only * and ? are wild, brackets are literal, an exact name always matches itself."""
+    return name == pattern or fnmatch.fnmatchcase(name, re.sub(r"([\[])", r"[\1]", pattern))
+
+
+def choose_environments(names: Sequence[str]) -> tuple[tuple[Environment, ...], tuple[tuple[str, Unavailable], ...]]:
+    """The environments to measure, bare and bare-aa always among them, and those that "auto" leaves out, with why.
+
+    Raises UnavailableError for an environment that was named and cannot run here, UsageError for one that does not exist.
+    """
+    automatic = list(names) == ["auto"]
+    wanted = list(environments.names()) if automatic else list(dict.fromkeys(names))
+    wanted = [BASE, CONTROL, *[name for name in wanted if name not in (BASE, CONTROL)]]
+    chosen, left_out = [], []
+    for name in wanted:
+        environment = environments.get(name)
+        found = environment.availability()
+        if not isinstance(found, Unavailable):
+            chosen.append(environment)
+        elif automatic:
+            left_out.append((name, found))
+        else:
+            raise UnavailableError(f"environment {name} is not available: {found.reason}", found.remedy)
+    return tuple(chosen), tuple(left_out)
+
+
+def make_arms(chosen: Sequence[Environment], variants: Sequence[Variant]) -> tuple[PlannedArm, ...]:
+    """Environment by variant; bare-aa repeats the first variant only, since it is a control and not a subject."""
+    arms = []
+    for environment in chosen:
+        for variant in variants or [NO_VARIANT]:
+            if environment.name == CONTROL and variant is not (variants or [NO_VARIANT])[0]:
+                continue
+            plain = variant is NO_VARIANT or environment.name == CONTROL
+            name = environment.name if plain else f"{environment.name}/{variant.name}"
+            arms.append(PlannedArm(Arm(name, environment.name, variant.name or None), environment, variant))
+    return tuple(arms)
+
+
+def select(patterns: Sequence[str], command: bool) -> tuple[Workload, ...]:
+    """The suites' workloads that the patterns name. UsageError for a pattern that names none.
+
+    Without patterns: all of them, or none where the user brings a command of their own.
+    """
+    everything = catalog()
+    if not patterns:
+        return () if command else tuple(everything.values())
+    for pattern in patterns:
+        if pattern != COMMAND and not any(matches(name, pattern) for name in everything):
+            raise UsageError(f"no workload matches {pattern!r}", "vprobe suites lists them")
+    return tuple(w for name, w in everything.items() if any(matches(name, pattern) for pattern in patterns))
+
+
+def _resolve(workload: Workload, facts: HostFacts) -> Task:
+    call = workload.make(facts, **workload.parameters) if workload.kind == Kind.KERNEL else None
+    parameters = dict(workload.parameters)
+    if call is not None:
+        parameters = {name: value for name, value in asdict(call).items() if value != _DEFAULT_CALL[name]}
+        parameters["kernel"] = call.kernel
+    record = WorkloadRecord(
+        name=workload.name,
+        unit=workload.unit,
+        better="higher" if workload.better == "higher" else "lower",
+        kind=Kind(workload.kind),
+        parameters=parameters,
+    )
+    return Task(record, workload.needs, call)
+
+
+_DEFAULT_CALL = asdict(KernelCall(""))
+
+
+def command_task(command: str | None) -> Task:
+    """The workload that runs the user's own command."""
+    parameters = {} if command is None else {"command": command}
+    record = WorkloadRecord(name=COMMAND, unit="ns", better="lower", kind=Kind.EXTERNAL, parameters=parameters)
+    return Task(record, frozenset({"commands"}))
+
+
+def missing_capability(task: Task, environment: Environment) -> str | None:
+    """Why an environment cannot run a task, or None."""
+    for need in sorted(task.needs - environment.capabilities):
+        return REASONS[need].format(environment=environment.name)
+    return None
+
+
+def make_tasks(
+    workloads: Sequence[Workload], facts: HostFacts, arms: Sequence[PlannedArm], own_command: Task | None = None
+) -> tuple[tuple[Task, ...], tuple[Skipped, ...]]:
+    """Resolve the workloads for this host, and say which arm skips which, and why."""
+    tasks = [own_command] if own_command else []
+    skipped = []
+    for workload in workloads:
+        try:
+            tasks.append(_resolve(workload, facts))
+        except UnsupportedError as error:
+            skipped += [Skipped(arm.name, workload.name, str(error)) for arm in arms]
+    for task in tasks:
+        for arm in arms:
+            reason = missing_capability(task, arm.environment)
+            if reason:
+                skipped.append(Skipped(arm.name, task.name, reason))
+    return tuple(tasks), tuple(skipped)

@@ -1,0 +1,167 @@
+"""A boot: one fresh agent in every arm, checked to be where it says, pinned to the measured CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import vprobe
+from vprobe import suites
+from vprobe.environments import Environment, Launch, Session
+from vprobe.errors import RunError
+from vprobe.measure.channel import Channel
+from vprobe.measure.plan import BASE, PlannedArm
+from vprobe.measure.protocol import EvidenceReply, Hello, Reply
+
+HELLO_TIMEOUT_S = 60.0
+REQUEST_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Started:
+    """A session that has answered: how long that took, by phase."""
+
+    session: Session
+    channel: Channel
+    hello: Hello
+    start_ns: int
+    engine_ns: int  # of it until the agent's first instruction in Python
+    agent_ns: int  # of it from there to the answer
+
+
+@dataclass(frozen=True)
+class Site:
+    """What sessions need to know of the controlling side."""
+
+    directory: Path  # below which each session gets its own
+    working_directory: Path
+    ns_per_tick: float
+
+
+def code_paths() -> tuple[Path, ...]:
+    """Where interpreter, standard library and vprobe lie: what must be visible inside."""
+    purelib = sysconfig.get_paths()["purelib"]
+    package, suite = Path(vprobe.__file__).parent, Path(suites.__file__).parent
+    paths = {Path(path).resolve() for path in (sys.prefix, sys.base_prefix, purelib, package, suite)}
+    paths.add(Path(os.path.realpath(sys.executable)).parent)
+    return tuple(sorted(paths))
+
+
+def make_launch(arm: PlannedArm, site: Site, name: str) -> tuple[Launch, int]:
+    """What to start for an arm, and the nonce that its micro-VM must show."""
+    nonce = secrets.randbits(96)
+    directory = site.directory / name
+    scratch = site.directory / f"{name}-scratch"
+    scratch.mkdir(mode=0o700)
+    place = arm.variant.tree or site.working_directory
+    options = {
+        **arm.environment.agent_options(),
+        "nonce": nonce,
+        "ns_per_tick": site.ns_per_tick,
+        "scratch": str(scratch),
+    }
+    launch = Launch(
+        argv=(sys.executable, "-m", "vprobe.measure.agent", json.dumps(options)),
+        session_dir=directory,
+        scratch=scratch,
+        variables=dict(arm.variant.variables),
+        read_only_paths=(*code_paths(), place),
+        working_directory=place,
+    )
+    return launch, nonce
+
+
+@contextlib.contextmanager
+def started(arm: PlannedArm, site: Site, name: str, bare: Mapping[str, Any] | None) -> Iterator[Started]:
+    """Start an arm's agent and wait for its first answer; end it on leaving.
+
+    `bare` is bare's evidence, None for bare itself. Raises RunError where the session is not where it says.
+    """
+    launch, nonce = make_launch(arm, site, name)
+    with arm.environment.start(launch) as session:
+        channel = Channel(session, arm.name)
+        hello, arrived_ns = channel.hello(HELLO_TIMEOUT_S)
+        if bare is not None:
+            refuse_impostor(arm.environment, hello.evidence, bare, nonce)
+        total = arrived_ns - session.launched_ns
+        engine = min(max(hello.started_ns - session.launched_ns, 0), total)
+        yield Started(session, channel, hello, total, engine, total - engine)
+
+
+def _look_up(evidence: Mapping[str, Any], key: str) -> Any:
+    value: Any = evidence
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def refuse_impostor(environment: Environment, seen: Mapping[str, Any], bare: Mapping[str, Any], nonce: int) -> None:
+    """RunError unless everything that the boundary must change has changed, and the micro-VM shows the planted number."""
+    for key in sorted(environment.boundary):
+        value = _look_up(seen, key)
+        if value is None or value == _look_up(bare, key):
+            raise RunError(
+                f"{environment.name}: the session is not where it says: its {key} is {'unread' if value is None else 'bare’s'}",
+                "the environment is at fault; leave it out with --env",
+            )
+    if "microvm.nonce" in environment.boundary and int(_look_up(seen, "microvm.nonce")) != nonce:
+        raise RunError(f"{environment.name}: the micro-VM does not show the number that was planted in it")
+
+
+@dataclass
+class Boot:
+    """The sessions of one boot by arm, and what they need to be told apart and compared."""
+
+    agents: dict[str, Started]
+    hashes: dict[str, EvidenceReply]
+    cpu: int
+
+    def channel(self, arm: str) -> Channel:
+        """The channel to an arm's agent."""
+        return self.agents[arm].channel
+
+    @property
+    def bare_evidence(self) -> Mapping[str, Any]:
+        """What bare saw."""
+        name = next(name for name in self.agents if name.partition("/")[0] == BASE)
+        return self.agents[name].hello.evidence
+
+
+@contextlib.contextmanager
+def boot(
+    arms: tuple[PlannedArm, ...], order: tuple[str, ...], site: Site, number: int, cpus: tuple[int, ...]
+) -> Iterator[Boot]:
+    """Start every arm's agent, bare first (its evidence judges the others) and the rest in the given order."""
+    by_name = {arm.name: arm for arm in arms}
+    names = sorted(order, key=lambda name: by_name[name].environment.name != BASE)
+    with contextlib.ExitStack() as stack:
+        this = Boot({}, {}, cpus[0])
+        for index, name in enumerate(names):
+            arm = by_name[name]
+            bare = None if arm.environment.name == BASE else this.bare_evidence
+            agent = stack.enter_context(started(arm, site, f"boot{number}-{index}", bare))
+            this.agents[name] = agent
+            agent.channel.request({"op": "pin", "cpus": list(cpus)}, Reply, REQUEST_TIMEOUT_S)
+            this.hashes[name] = agent.channel.request({"op": "evidence"}, EvidenceReply, REQUEST_TIMEOUT_S)
+        yield this
+
+
+@contextlib.contextmanager
+def controller_away_from(cpus: tuple[int, ...]) -> Iterator[None]:
+    """Keep this process off the measured CPUs while blocks run, where there are others."""
+    allowed = os.sched_getaffinity(0)
+    others = allowed - set(cpus)
+    try:
+        if others:
+            os.sched_setaffinity(0, others)
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)

@@ -1,0 +1,170 @@
+"""A visit: one workload in one boot, many rounds, each a short block in every arm back to back."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from vprobe.measure.calibration import BLOCK_TIMEOUT_S, BlockSize
+from vprobe.measure.channel import Channel, UnsupportedHereError
+from vprobe.measure.noise import Reading, between
+from vprobe.measure.plan import PlannedArm, Task
+from vprobe.measure.protocol import PrepareReply, ReleaseReply
+from vprobe.measure.sessions import Boot
+from vprobe.model import Noise, Samples, Skipped, Visit
+
+PREPARE_TIMEOUT_S = 120.0
+CANARY_ITERATIONS = 20_000
+STEAL_LIMIT = 0.3
+"""Above this share of stolen time a visit says more about the neighbours than about the arms."""
+
+
+def significant(value: float) -> float:
+    """Seven significant digits: finer than any clock here, and a third of the file's size."""
+    return float(f"{value:.7g}")
+
+
+def prepare(
+    boot: Boot, arms: Sequence[PlannedArm], task: Task, handle: int, seed: int
+) -> tuple[dict[str, int], list[Skipped]]:
+    """Make a workload ready in its arms: involuntary switches so far by arm, and the arms that turn out not to fit."""
+    ready, skipped = {}, []
+    reference = boot.hashes[arms[0].name].python_hash if arms else ""
+    for arm in arms:
+        if task.record.kind == "python" and boot.hashes[arm.name].python_hash != reference:
+            skipped.append(Skipped(arm.name, task.name, "incomparable: another Python interpreter runs there"))
+            continue
+        request: dict[str, object] = {"op": "prepare", "handle": handle}
+        if task.call is not None:
+            request["call"] = {**asdict(task.call), "seed": seed}
+        else:
+            request |= {"workload": task.name, "parameters": task.record.parameters}
+        try:
+            reply = boot.channel(arm.name).request(request, PrepareReply, PREPARE_TIMEOUT_S)
+            ready[arm.name] = reply.involuntary
+        except UnsupportedHereError as reason:
+            skipped.append(Skipped(arm.name, task.name, str(reason)))
+    return ready, skipped
+
+
+def release(boot: Boot, ready: Mapping[str, int], handle: int) -> int:
+    """Free the workload; involuntary context switches of all its agents since prepare()."""
+    switches = 0
+    for arm, before in ready.items():
+        reply = boot.channel(arm).request({"op": "release", "handle": handle}, ReleaseReply, PREPARE_TIMEOUT_S)
+        switches += reply.involuntary - before
+    return switches
+
+
+@dataclass
+class Column:
+    """The blocks of one arm while they come in."""
+
+    iterations: int
+    inside_ns: list[float] = field(default_factory=list)
+    outside_ns: list[float] = field(default_factory=list)
+    warmup_ns: list[float] = field(default_factory=list)
+
+    def samples(self, task: Task) -> Samples:
+        """The blocks as they go into the run file."""
+        return Samples(
+            iterations=self.iterations,
+            values=tuple(significant(value_of(task, ns, self.iterations)) for ns in self.inside_ns),
+            inside_ns=tuple(self.inside_ns),
+            outside_ns=tuple(self.outside_ns),
+            warmup_ns=tuple(self.warmup_ns),
+        )
+
+
+def value_of(task: Task, ns: float, iterations: int) -> float:
+    """One operation in the workload's unit: ns, or bytes a second."""
+    if task.record.unit == "B/s":
+        assert task.call is not None
+        return task.call.bytes_per_iteration * iterations / max(ns, 1) * 1e9
+    return ns / iterations
+
+
+def run_rounds(
+    boot: Boot,
+    handle: int,
+    orders: Sequence[Sequence[str]],
+    sizes: Mapping[str, BlockSize],
+    factors: Mapping[str, float],
+) -> dict[str, Column]:
+    """The heart: a block in each arm, in each round's order. Nothing else happens between the blocks."""
+    columns = {arm: Column(size.timed) for arm, size in sizes.items()}
+    steps = {
+        arm: (boot.channel(arm).block, size.warm, max(1, round(size.timed * factors[arm])), columns[arm])
+        for arm, size in sizes.items()
+    }
+    gc.collect()
+    gc.disable()
+    try:
+        for order in orders:
+            for arm in order:
+                block, warm, timed, column = steps[arm]
+                reply, outside_ns = block(handle, warm, timed, BLOCK_TIMEOUT_S)
+                column.inside_ns.append(reply.ns)
+                column.outside_ns.append(outside_ns)
+                column.warmup_ns.append(reply.warm_ns)
+    finally:
+        gc.enable()
+    return columns
+
+
+def canary(channel: Channel | None, handle: int) -> float | None:
+    """ns an iteration of a fixed integer chain on the measured CPU."""
+    if channel is None:
+        return None
+    reply, _ = channel.block(handle, CANARY_ITERATIONS // 8, CANARY_ITERATIONS, BLOCK_TIMEOUT_S)
+    return significant(reply.ns / CANARY_ITERATIONS)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The noise signals around something that is being measured."""
+
+    cpu: int
+    canary_channel: Channel | None
+    canary_handle: int
+    canary_before: float | None
+    reading: Reading
+
+    @classmethod
+    def begin(cls, cpu: int, channel: Channel | None, handle: int) -> Watch:
+        """Read the signals before."""
+        return cls(cpu, channel, handle, canary(channel, handle), Reading.now(cpu))
+
+    def end(self, involuntary: int | None) -> Noise:
+        """Read them after."""
+        after = Reading.now(self.cpu)
+        return between(
+            self.reading, after, involuntary, self.canary_before, canary(self.canary_channel, self.canary_handle)
+        )
+
+
+def exclusion(noise: Noise, samples: Mapping[str, Samples]) -> str | None:
+    """Why a visit is not to be believed, or None. Never by its value: by signals that do not know which arm was slow."""
+    if noise.steal is not None and noise.steal > STEAL_LIMIT:
+        return f"{noise.steal:.0%} of the CPU was stolen by other guests"
+    for arm, column in samples.items():
+        if column.inside_ns is None or column.outside_ns is None:
+            continue
+        if sum(column.inside_ns) > 1.001 * sum(column.outside_ns):
+            return f"the clocks inside and outside {arm} disagree"
+    return None
+
+
+def finished(task: Task, boot: int, cpu: int, rows: Sequence[int], noise: Noise, samples: dict[str, Samples]) -> Visit:
+    """The visit as it goes into the run file."""
+    return Visit(
+        boot=boot,
+        guest_boot=boot,
+        workload=task.name,
+        cpu=cpu,
+        rows=tuple(rows),
+        noise=noise,
+        samples=samples,
+        excluded=exclusion(noise, samples),
+    )
