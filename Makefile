@@ -1,9 +1,54 @@
-PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
+# vprobe: `make help` says what there is. Everything is built into .venv; nothing is installed system-wide but the engines
+# that `make test` needs, and those only where the user is root on Debian or Ubuntu.
 
-types: ## mypy on the package as the wheel lays it out
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SOURCE := $(wildcard native/*.c native/*.h)
+RUN    ?= vprobe-run.json
+REPORT ?= report.html
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+
+.PHONY: help bench test engines lint types unit integration wheel clean
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+bench: $(VENV)/.installed ## measure what this machine can run, and write report.html
+	@$(BIN)/vprobe envs --install-hints >&2
+	$(BIN)/vprobe bench --env auto --preset quick -o $(RUN) --report $(REPORT)
+
+test: engines $(VENV)/.installed-dev lint types ## install what the tests need, then linters, types and tests
+	$(BIN)/pytest -m "not validation"
+	$(MAKE) --no-print-directory wheel
+
+engines:
+	@tests/install-engines
+
+lint: $(VENV)/.installed-dev ## ruff and clang-format
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/clang-format --dry-run --Werror $(SOURCE)
+
+types: $(VENV)/.installed-dev ## mypy, on the package as the wheel lays it out
 	rm -rf build/types
-	$(BIN)/python setup.py -q build_py --build-lib build/types 2>/dev/null
+	$(BIN)/python setup.py --quiet build_py --build-lib build/types 2>/dev/null
 	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p vprobe
-.PHONY: types
+
+wheel: $(VENV)/.installed-dev ## build the wheel and run the command from an empty environment, away from the source
+	tests/check-wheel $(abspath $(BIN)/python)
+
+clean: ## remove everything that was built
+	rm -rf $(VENV) build dist *.egg-info vprobe/*.so .mypy_cache .ruff_cache .hypothesis
+
+# pip of a fresh Debian 12 builds with isolation, so that setuptools of the distribution does not matter.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml setup.py $(SOURCE) | $(VENV)/bin/python
+	$(PIP) install --editable .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml setup.py $(SOURCE) | $(VENV)/bin/python
+	$(PIP) install --editable '.[dev]'
+	touch $@ $(VENV)/.installed

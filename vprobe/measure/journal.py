@@ -121,6 +121,12 @@ def part_of(output: Path) -> Path:
     return output.with_name(output.name + ".part")
 
 
+def seed_of(output: Path) -> int:
+    """The seed of the unfinished run of that name: resuming it repeats its orders. Errors as Journal.resume()."""
+    header, _, _ = _read(part_of(output))
+    return header.run.seed
+
+
 def _read(part: Path) -> tuple[Header, tuple[Line, ...], int]:
     """Header, finished visits, and the length in bytes of what is whole."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from vprobe import environments
@@ -39,6 +39,12 @@ PRESETS: Mapping[str, Preset] = {
     "default": Preset(boots=20, rounds=100, block_ns=500_000, lifecycle_rounds=4, command_budget_ns=5_000_000_000),
     "full": Preset(boots=40, rounds=100, block_ns=500_000, lifecycle_rounds=6, command_budget_ns=8_000_000_000),
 }
+
+
+def with_boots(preset: Preset, boots: int) -> Preset:
+    """The preset with another number of boots."""
+    return replace(preset, boots=boots)
+
 
 REASONS = {
     "os": "needs an operating system; {environment} runs native kernels only",

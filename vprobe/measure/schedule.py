@@ -14,9 +14,7 @@ def williams_square(arms: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     count = len(arms)
     if count < 2:
         return (tuple(arms),)
-    zigzag = [0]
-    for step in range(1, count):
-        zigzag.append(step // 2 + 1 if step % 2 else count - step // 2)
+    zigzag = [step // 2 + 1 if step % 2 else (count - step // 2) % count for step in range(count)]
     rows = [[(place + row) % count for place in zigzag] for row in range(count)]
     if count % 2:
         rows += [row[::-1] for row in rows]

@@ -1,0 +1,32 @@
+"""What all tests share: which of them can run here. A test that cannot is skipped with its reason; in CI a missing engine,
+which a package would bring, is a failure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+IN_CI = os.environ.get("CI") == "true"
+
+
+def _no_kvm() -> str | None:
+    try:
+        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return f"/dev/kvm does not open: {error.strerror}"
+    return None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, or in CI fail, what cannot run here."""
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs to be root")
+    if item.get_closest_marker("kvm") and (reason := _no_kvm()):
+        pytest.skip(reason)
+    for marker in item.iter_markers("engine"):
+        for name in marker.args:
+            if shutil.which(name) is None:
+                reason = f"{name} is not installed"
+                pytest.fail(reason) if IN_CI else pytest.skip(reason)

@@ -1,0 +1,169 @@
+"""`vprobe bench`: parse, plan, measure, print."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+
+from vprobe import environments
+from vprobe.cli.progress import Progress, duration
+from vprobe.errors import UsageError
+from vprobe.measure import plan as planning
+from vprobe.measure.engine import measure
+from vprobe.measure.fingerprint import host_facts
+from vprobe.measure.journal import seed_of
+from vprobe.measure.plan import PRESETS, Plan
+from vprobe.measure.variants import parse_variants
+from vprobe.model import Run
+from vprobe.probe import probe_host
+
+
+def parse_cpus(text: str | None) -> tuple[int, ...]:
+    """The CPUs that --pin names, or the last one that this process may use. UsageError for one that it may not."""
+    allowed = os.sched_getaffinity(0)
+    if text is None:
+        return (max(allowed),)
+    try:
+        cpus = tuple(dict.fromkeys(int(word) for word in text.split(",")))
+    except ValueError:
+        raise UsageError(f"--pin {text!r} is not a list of CPU numbers", "for example --pin 1 or --pin 2,3") from None
+    for cpu in cpus:
+        if cpu not in allowed:
+            names = ",".join(map(str, sorted(allowed)))
+            raise UsageError(f"--pin {cpu}: this process may not use that CPU", f"it may use {names}")
+    return cpus
+
+
+def parse_environments(text: str) -> list[str]:
+    """The names that --env gives."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UsageError("--env names no environment", "for example --env bare,runc,kvm; vprobe envs lists them")
+    return names
+
+
+def show_plan(plan: Plan, console: Console) -> None:
+    """What would be measured, for --dry-run."""
+    console.print(f"arms: {escape(', '.join(arm.name for arm in plan.arms))}", highlight=False)
+    console.print(
+        f"{plan.preset.boots} boots of {plan.preset.rounds} rounds, blocks of {plan.preset.block_ns / 1e6:g} ms, "
+        f"on CPU {','.join(map(str, plan.cpus))}, seed {plan.seed}",
+        highlight=False,
+    )
+    for task in plan.tasks:
+        arms = [arm.name for arm in plan.arms_for(task)]
+        console.print(f"  {escape(task.name):<28} {escape(', '.join(arms)) or 'nowhere'}", highlight=False)
+
+
+def _check_output(output: Path) -> None:
+    if output.is_dir():
+        raise UsageError(f"-o {output} is a directory", "name a file")
+    parent = output.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise UsageError(f"-o {output}: {parent} is not a directory that can be written to", "name another file")
+
+
+def _finish(run: Run, output: Path, report: Path | None, as_json: bool, console: Console) -> None:
+    from vprobe.analysis import compare  # noqa: PLC0415 - only a finished run needs them
+    from vprobe.cli.compare import show  # noqa: PLC0415
+
+    comparisons = compare(run)
+    if as_json:
+        click.echo(msgspec.json.encode(comparisons).decode())
+    else:
+        show(comparisons, run)
+    console.print(f"run file: {escape(str(output))}", highlight=False)
+    if report is not None:
+        from vprobe.cli.report import write  # noqa: PLC0415
+
+        write([output], report)
+        console.print(f"report:   {escape(str(report))}", highlight=False)
+
+
+@click.command(name="bench")
+@click.option("--env", "env", default="auto", show_default=True, metavar="NAMES", help="Environments, by commas.")
+@click.option("--select", multiple=True, metavar="GLOB", help="Workloads; only * and ? are wild.")
+@click.option("--variant", multiple=True, metavar="NAME=SPEC", help="git:REV, env:VAR=VALUE or a command; two or more.")
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="quick", show_default=True)
+@click.option("--boots", type=click.IntRange(1, 1000), help="Boots; more boots narrow the intervals.")
+@click.option("--time-budget", type=click.FloatRange(1), metavar="S", help="Start no boot that would end later.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of all orders; drawn if not given.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default="vprobe-run.json", show_default=True)
+@click.option("--report", type=click.Path(path_type=Path), metavar="FILE.html", help="Write the report, too.")
+@click.option("--resume", is_flag=True, help="Go on with the run that was interrupted.")
+@click.option("--command", "own", metavar="CMD", help="Measure this command, by /bin/sh, in every environment.")
+@click.option("--pin", metavar="CPUS", help="CPUs for all arms [default: one, the last that may be used].")
+@click.option("--dry-run", is_flag=True, help="Say what would be measured, and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as one JSON document.")
+def command(
+    env: str,
+    select: tuple[str, ...],
+    variant: tuple[str, ...],
+    preset: str,
+    boots: int | None,
+    time_budget: float | None,
+    seed: int | None,
+    output: Path,
+    report: Path | None,
+    resume: bool,
+    own: str | None,
+    pin: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Measure workloads in every environment, side by side.
+
+    \b
+      vprobe bench                                    all that can run here
+      vprobe bench --env bare,runc,kvm --report r.html
+      vprobe bench --env bare --command 'make test'
+      vprobe bench --env bare --command 'make test' --variant base=git:main --variant head=git:HEAD
+    """
+    console = Console(stderr=True)
+    _check_output(output)
+    chosen_preset = PRESETS[preset]
+    if boots is not None:
+        chosen_preset = planning.with_boots(chosen_preset, boots)
+    cpus = parse_cpus(pin)
+    variants = parse_variants(variant, own)
+    has_command = own is not None or any(one.command for one in variants)
+    workloads = planning.select(select, has_command)
+    if seed is None:
+        seed = seed_of(output) if resume else secrets.randbits(32)
+    environments.sweep()
+    chosen, left_out = planning.choose_environments(parse_environments(env))
+    arms = planning.make_arms(chosen, variants)
+    tasks, skipped = planning.make_tasks(
+        workloads, host_facts(cpus[0]), arms, planning.command_task(own) if has_command else None
+    )
+    plan = Plan(
+        arms=arms,
+        tasks=tasks,
+        skipped=skipped,
+        preset=chosen_preset,
+        seed=seed,
+        cpus=cpus,
+        command_line=("vprobe", *sys.argv[1:]),
+        command=own,
+        time_budget_s=time_budget,
+    )
+    for name, why in left_out:
+        console.print(f"left out: {name}: {escape(why.reason)}; {escape(why.remedy)}", highlight=False)
+    if dry_run:
+        show_plan(plan, Console())
+        return
+    probe = probe_host().document()
+    progress = Progress(plan, console)
+    try:
+        run = measure(plan, probe, output, resume=resume, observer=progress)
+    finally:
+        progress.close()
+    console.print(f"measured in {duration(progress.elapsed_s)}", highlight=False)
+    _finish(run, output, report, as_json, console)

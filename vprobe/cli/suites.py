@@ -1,0 +1,46 @@
+"""`vprobe suites`: the workloads."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from vprobe import environments, suites
+from vprobe.measure.plan import REASONS
+
+
+def rows() -> list[dict[str, Any]]:
+    """One row a workload, as --json prints it."""
+    known = [environments.get(name) for name in environments.names()]
+    return [
+        {
+            "name": workload.name,
+            "suite": workload.suite,
+            "kind": workload.kind,
+            "unit": workload.unit,
+            "better": workload.better,
+            "parameters": dict(workload.parameters),
+            "environments": [one.name for one in known if not workload.needs & REASONS.keys() - one.capabilities],
+            "description": " ".join(workload.doc.split()),
+        }
+        for workload in suites.catalog().values()
+    ]
+
+
+@click.command(name="suites")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(as_json: bool) -> None:
+    """List the workloads: what each measures, and its unit. Select them with `vprobe bench --select`."""
+    if as_json:
+        click.echo(json.dumps(rows(), indent=1))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("WORKLOAD", "KIND", "UNIT", "WHAT IT MEASURES"):
+        table.add_column(heading, overflow="fold")
+    for row in rows():
+        table.add_row(row["name"].replace("[", r"\["), row["kind"], row["unit"], row["description"].replace("[", r"\["))
+    Console(soft_wrap=False).print(table)
