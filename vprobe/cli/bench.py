@@ -12,8 +12,8 @@ import msgspec
 from rich.console import Console
 from rich.markup import escape
 
-from vprobe import environments
 from vprobe.cli.progress import Progress, duration
+from vprobe.environments.sessions import sweep
 from vprobe.errors import UsageError
 from vprobe.measure import plan as planning
 from vprobe.measure.engine import measure
@@ -137,7 +137,7 @@ def command(
     workloads = planning.select(select, has_command)
     if seed is None:
         seed = seed_of(output) if resume else secrets.randbits(32)
-    environments.sweep()
+    sweep()
     chosen, left_out = planning.choose_environments(parse_environments(env))
     arms = planning.make_arms(chosen, variants)
     tasks, skipped = planning.make_tasks(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import random
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,8 +15,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from vprobe import __version__, environments
+from vprobe import __version__
 from vprobe.environments import Available
+from vprobe.environments.sessions import open_run
 from vprobe.measure import whole_sessions
 from vprobe.measure.calibration import BlockSize, calibrate, settle, warm_iterations
 from vprobe.measure.channel import Channel
@@ -118,7 +119,7 @@ class Engine:
         self.observer.boot(number)
         random.Random(f"{self.plan.seed}/{number}/tasks").shuffle(pending)
         order = self._orders("boot", number, self.plan.arms, 1)[1][0]
-        with boot(self.plan.arms, order, self.site, number, self.plan.cpus) as this:
+        with boot(self.plan.arms, order, self.site, self.plan.cpus) as this:
             self._record(this)
             canary_channel = self._canary(this)
             for task in pending:
@@ -210,7 +211,7 @@ class Engine:
         tasks = {task.name: task for task in self.plan.tasks}
         arms = {arm.name: arm for arm in self.plan.arms}
         rows, orders = self._orders("lifecycle", number, self.plan.arms, self.plan.preset.lifecycle_rounds)
-        starts, stops = whole_sessions.measure_lifecycle(arms, orders, self.site, f"life{number}", this.bare_evidence)
+        starts, stops = whole_sessions.measure_lifecycle(arms, orders, self.site, this.bare_evidence)
         noise = watch.end(None)
         done = self.journal.finished(number)
         for name, samples in ((whole_sessions.START, starts), (whole_sessions.STOP, stops)):
@@ -277,11 +278,10 @@ def _empty_run(plan: Plan, probe: dict[str, Any]) -> Run:
 @contextlib.contextmanager
 def _site(plan: Plan) -> Iterator[Site]:
     """The run's own temporary directory, gone afterwards."""
-    directory = environments.run_directory()
-    try:
-        yield Site(directory, plan.working_directory, ns_per_tick(CALIBRATION_NS))
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    # A command of the user's own gets the user's variables; workloads of ours must not depend on them.
+    own = {name: value for name, value in os.environ.items() if name != "TMPDIR"} if plan.has_command else {}
+    with open_run() as directory:
+        yield Site(directory, plan.working_directory, ns_per_tick(CALIBRATION_NS), own)
 
 
 def measure(
@@ -297,7 +297,7 @@ def measure(
     try:
         with _site(plan) as site:
             variants = {arm.variant.name: arm.variant for arm in plan.arms}
-            trees = {name: check_out(one, plan.working_directory, site.directory) for name, one in variants.items()}
+            trees = {name: check_out(one, plan.working_directory, site.run.path) for name, one in variants.items()}
             arms = tuple(replace(arm, variant=trees[arm.variant.name]) for arm in plan.arms)
             return Engine(replace(plan, arms=arms), journal, observer or Silent(), site).run()
     finally:

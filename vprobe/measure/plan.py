@@ -105,6 +105,11 @@ class Plan:
         """The balanced orders of all arms."""
         return williams_square([arm.name for arm in self.arms])
 
+    @property
+    def has_command(self) -> bool:
+        """Whether a command of the user's own is measured."""
+        return any(task.name == COMMAND for task in self.tasks)
+
     def arms_for(self, task: Task) -> tuple[PlannedArm, ...]:
         """The arms that can run a task, in the plan's order."""
         skipped = {skip.arm for skip in self.skipped if skip.workload == task.name}

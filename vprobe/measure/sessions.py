@@ -8,14 +8,15 @@ import os
 import secrets
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import vprobe
 from vprobe import suites
 from vprobe.environments import Environment, Launch, Session
+from vprobe.environments.sessions import RunDirectory
 from vprobe.errors import RunError
 from vprobe.measure.channel import Channel
 from vprobe.measure.plan import BASE, PlannedArm
@@ -41,9 +42,10 @@ class Started:
 class Site:
     """What sessions need to know of the controlling side."""
 
-    directory: Path  # below which each session gets its own
+    run: RunDirectory
     working_directory: Path
     ns_per_tick: float
+    variables: Mapping[str, str] = field(default_factory=dict)  # of the user's own, where a command may need them
 
 
 def code_paths() -> tuple[Path, ...]:
@@ -55,24 +57,21 @@ def code_paths() -> tuple[Path, ...]:
     return tuple(sorted(paths))
 
 
-def make_launch(arm: PlannedArm, site: Site, name: str) -> tuple[Launch, int]:
+def make_launch(arm: PlannedArm, site: Site) -> tuple[Launch, int]:
     """What to start for an arm, and the nonce that its micro-VM must show."""
     nonce = secrets.randbits(96)
-    directory = site.directory / name
-    scratch = site.directory / f"{name}-scratch"
-    scratch.mkdir(mode=0o700)
     place = arm.variant.tree or site.working_directory
     options = {
         **arm.environment.agent_options(),
         "nonce": nonce,
         "ns_per_tick": site.ns_per_tick,
-        "scratch": str(scratch),
+        "scratch": str(site.run.scratch),
     }
     launch = Launch(
         argv=(sys.executable, "-m", "vprobe.measure.agent", json.dumps(options)),
-        session_dir=directory,
-        scratch=scratch,
-        variables=dict(arm.variant.variables),
+        session_dir=site.run.new_session(),
+        scratch=site.run.scratch,
+        variables={**site.variables, **arm.variant.variables},
         read_only_paths=(*code_paths(), place),
         working_directory=place,
     )
@@ -80,12 +79,12 @@ def make_launch(arm: PlannedArm, site: Site, name: str) -> tuple[Launch, int]:
 
 
 @contextlib.contextmanager
-def started(arm: PlannedArm, site: Site, name: str, bare: Mapping[str, Any] | None) -> Iterator[Started]:
+def started(arm: PlannedArm, site: Site, bare: Mapping[str, Any] | None) -> Iterator[Started]:
     """Start an arm's agent and wait for its first answer; end it on leaving.
 
     `bare` is bare's evidence, None for bare itself. Raises RunError where the session is not where it says.
     """
-    launch, nonce = make_launch(arm, site, name)
+    launch, nonce = make_launch(arm, site)
     with arm.environment.start(launch) as session:
         channel = Channel(session, arm.name)
         hello, arrived_ns = channel.hello(HELLO_TIMEOUT_S)
@@ -136,18 +135,16 @@ class Boot:
 
 
 @contextlib.contextmanager
-def boot(
-    arms: tuple[PlannedArm, ...], order: tuple[str, ...], site: Site, number: int, cpus: tuple[int, ...]
-) -> Iterator[Boot]:
+def boot(arms: Sequence[PlannedArm], order: Sequence[str], site: Site, cpus: tuple[int, ...]) -> Iterator[Boot]:
     """Start every arm's agent, bare first (its evidence judges the others) and the rest in the given order."""
     by_name = {arm.name: arm for arm in arms}
     names = sorted(order, key=lambda name: by_name[name].environment.name != BASE)
     with contextlib.ExitStack() as stack:
         this = Boot({}, {}, cpus[0])
-        for index, name in enumerate(names):
+        for name in names:
             arm = by_name[name]
             bare = None if arm.environment.name == BASE else this.bare_evidence
-            agent = stack.enter_context(started(arm, site, f"boot{number}-{index}", bare))
+            agent = stack.enter_context(started(arm, site, bare))
             this.agents[name] = agent
             agent.channel.request({"op": "pin", "cpus": list(cpus)}, Reply, REQUEST_TIMEOUT_S)
             this.hashes[name] = agent.channel.request({"op": "evidence"}, EvidenceReply, REQUEST_TIMEOUT_S)

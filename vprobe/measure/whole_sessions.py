@@ -20,16 +20,15 @@ def measure_lifecycle(
     arms: Mapping[str, PlannedArm],
     orders: Sequence[Sequence[str]],
     site: Site,
-    name: str,
     bare: Mapping[str, Any] | None,
 ) -> tuple[dict[str, Samples], dict[str, Samples]]:
     """Start and stop a session in every arm, round by round: samples of lifecycle.start and of lifecycle.stop."""
     starts: dict[str, list[float]] = {arm: [] for arm in arms}
     stops: dict[str, list[float]] = {arm: [] for arm in arms}
     phases: dict[str, dict[str, list[float]]] = {arm: {"engine_ns": [], "agent_ns": []} for arm in arms}
-    for round_number, order in enumerate(orders):
+    for order in orders:
         for arm in order:
-            with started(arms[arm], site, f"{name}-{round_number}-{len(stops[arm])}-{order.index(arm)}", bare) as agent:
+            with started(arms[arm], site, bare) as agent:
                 starts[arm].append(agent.start_ns)
                 phases[arm]["engine_ns"].append(agent.engine_ns)
                 phases[arm]["agent_ns"].append(agent.agent_ns)

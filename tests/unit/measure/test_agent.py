@@ -1,0 +1,109 @@
+"""The agent and its channel, over real pipes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vprobe.environments import Launch
+from vprobe.errors import RunError
+from vprobe.measure.channel import Channel, UnsupportedHereError
+from vprobe.measure.protocol import CommandReply, PrepareReply, Reply
+
+from .stand_in import StandInSession
+
+
+def launch(tmp_path: Path) -> Launch:
+    """Where a session may write."""
+    return Launch(argv=(), session_dir=tmp_path, scratch=tmp_path, working_directory=tmp_path)
+
+
+AGENT = (sys.executable, "-m", "vprobe.measure.agent", '{"scratch": "/tmp"}')
+
+
+def talk(tmp_path: Path, *argv: str) -> tuple[StandInSession, Channel]:
+    """A session that runs argv, and the channel to it."""
+    session = StandInSession(argv or AGENT, launch(tmp_path))
+    return session, Channel(session, "here")
+
+
+def test_hello_tells_where_it_is(tmp_path: Path) -> None:
+    """The first message carries the namespaces of the process itself."""
+    session, channel = talk(tmp_path)
+    with session:
+        hello, arrived_ns = channel.hello(20)
+    assert session.launched_ns < hello.started_ns < arrived_ns
+    assert hello.evidence["namespaces"]["mnt"] == Path("/proc/self/ns/mnt").stat().st_ino
+
+
+def test_a_python_workload_runs_and_its_prints_do_not_reach_the_channel(tmp_path: Path) -> None:
+    """Blocks are answered in step with plausible times."""
+    session, channel = talk(tmp_path)
+    with session:
+        channel.hello(20)
+        request = {"op": "prepare", "handle": 7, "workload": "cpu.sha256", "parameters": {"length": 4096}}
+        channel.request(request, PrepareReply, 20)
+        reply, outside_ns = channel.block(7, 2, 50, 20)
+        assert 0 < reply.ns < outside_ns
+        with pytest.raises(RunError, match="KeyError"):
+            channel.block(8, 0, 1, 20)
+
+
+def test_unknown_workloads_are_unsupported_and_not_fatal(tmp_path: Path) -> None:
+    """An agent of another version says what it lacks, and goes on."""
+    session, channel = talk(tmp_path)
+    with session:
+        channel.hello(20)
+        with pytest.raises(UnsupportedHereError, match="no such workload"):
+            channel.request({"op": "prepare", "handle": 1, "workload": "cpu.no", "parameters": {}}, PrepareReply, 20)
+        channel.request({"op": "pin", "cpus": [min(os.sched_getaffinity(0))]}, Reply, 20)
+
+
+def test_commands_report_status_times_and_last_words(tmp_path: Path) -> None:
+    """A failing command's status and output come back; a succeeding one's time is at least what it slept."""
+    session, channel = talk(tmp_path)
+    with session:
+        channel.hello(20)
+        failed = channel.request({"op": "command", "command": "echo oh no; exit 3"}, CommandReply, 20)
+        slept = channel.request({"op": "command", "command": "sleep 0.05"}, CommandReply, 20)
+    assert (failed.status, failed.output.strip()) == (3, "oh no")
+    assert slept.ns >= 50_000_000 > slept.user_ns and slept.peak_bytes > 100_000
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("pass", "the agent ended"),
+        ("import sys; sys.exit('bad luck')", "bad luck"),
+        ("print('hello')", "not a greeting"),
+        ("print('x' * 100000)", "longer than 64 KiB"),
+        ("import time; time.sleep(30)", "no answer within"),
+        ('print(\'{"hello":1,"pid":-5,"started_ns":1,"native":true,"evidence":{}}\')', "not a greeting"),
+    ],
+)
+def test_an_agent_that_misbehaves_ends_the_run_with_one_line(tmp_path: Path, program: str, words: str) -> None:
+    """Death, silence, noise and lies each get their own sentence."""
+    session, channel = talk(tmp_path, sys.executable, "-c", program)
+    with session, pytest.raises(RunError, match=words):
+        time.sleep(0.1 if "bad luck" in program else 0)
+        channel.hello(1.5)
+
+
+def test_a_request_that_is_no_json_is_answered_and_survived(tmp_path: Path) -> None:
+    """The agent does not die of nonsense, and says that it was nonsense."""
+    session, channel = talk(tmp_path)
+    with session:
+        channel.hello(20)
+        os.write(session.to_agent, b"nonsense\n")
+        assert b"not a request" in os.read(session.from_agent, 1000)
+        with pytest.raises(RunError, match="iterations must be an integer"):
+            channel.request(
+                {"op": "prepare", "handle": 1, "workload": "cpu.zlib", "parameters": {"length": 64, "level": 1}},
+                PrepareReply,
+                20,
+            )
+            channel.block(1, 0, 0, 20)

@@ -1,0 +1,86 @@
+"""Plans: what is selected, which arms there are, who skips what."""
+
+from __future__ import annotations
+
+import pytest
+from vprobe.suites import HostFacts
+
+from vprobe.errors import UsageError
+from vprobe.measure.plan import COMMAND, command_task, make_arms, make_tasks, matches, select
+from vprobe.measure.variants import parse_variants
+
+from .stand_in import StandIn
+
+FACTS = HostFacts({1: 32 << 10, 2: 1 << 20, 3: 32 << 20})
+BARE, CONTROL = StandIn("bare"), StandIn("bare-aa")
+VM = StandIn("kvm", frozenset({"kernels", "microvm"}))
+
+
+def test_globs_take_brackets_literally() -> None:
+    """Only * and ? are wild: a workload's brackets name itself and nothing else."""
+    assert matches("memory.chase[l1]", "memory.chase[l1]")
+    assert matches("memory.chase[l1]", "memory.chase[*]")
+    assert matches("memory.chase[64MiB,2MiB]", "memory.*")
+    assert not matches("memory.chasel", "memory.chase[l1]")
+    assert not matches("memory.chase[l2]", "memory.chase[l1]")
+
+
+def test_selection_refuses_what_matches_nothing() -> None:
+    """A mistyped workload is an error and not an empty run."""
+    assert [workload.name for workload in select(["cpu.z*"], False)] == ["cpu.zlib"]
+    assert select([], True) == ()
+    with pytest.raises(UsageError, match=r"no workload matches 'cpu\.sha1'"):
+        select(["cpu.sha1"], False)
+
+
+def test_arms_are_environment_by_variant_with_one_control() -> None:
+    """Every environment gets every variant, the A/A control only the first one."""
+    variants = parse_variants(["base=true", "head=false"], None)
+    names = [arm.name for arm in make_arms([BASE_ENV, CONTROL, VM], variants)]
+    assert names == ["bare/base", "bare/head", "bare-aa", "kvm/base", "kvm/head"]
+    assert [arm.name for arm in make_arms([BASE_ENV, CONTROL], [])] == ["bare", "bare-aa"]
+
+
+BASE_ENV = BARE
+
+
+def test_skips_say_why() -> None:
+    """An arm that lacks what a workload needs is skipped with a sentence that names the environment."""
+    arms = make_arms([BARE, VM], [])
+    tasks, skipped = make_tasks(select(["system.getpid", "exits.out", "cpu.integer_chain"], False), FACTS, arms)
+    reasons = {(skip.arm, skip.workload): skip.reason for skip in skipped}
+    assert set(reasons) == {("kvm", "system.getpid"), ("bare", "exits.out")}
+    assert "kvm" in reasons["kvm", "system.getpid"] and "operating system" in reasons["kvm", "system.getpid"]
+    assert len(tasks) == 3
+
+
+def test_a_cache_that_is_not_known_skips_its_workload_everywhere() -> None:
+    """Sizes that the machine does not tell are not guessed."""
+    arms = make_arms([BARE], [])
+    tasks, skipped = make_tasks(select(["memory.chase[l3]"], False), HostFacts({1: 32 << 10}), arms)
+    assert tasks == () and "L3" in skipped[0].reason
+
+
+@pytest.mark.parametrize(
+    ("texts", "command", "words"),
+    [
+        (["head"], None, "is not NAME=SPEC"),
+        (["a=true"], None, "nothing to be compared"),
+        (["a=true", "a=false"], None, "twice"),
+        (["a=true", "b=git:HEAD"], None, "some variants are commands"),
+        (["a=git:main", "b=git:HEAD"], None, "need --command"),
+        (["a=true", "b=false"], "make", "no place for --command"),
+        (["a=env:X", "b=env:Y=1"], "make", "VAR=VALUE"),
+        (["a=kernel:/k", "b=kernel:/l"], None, "Linux guest"),
+    ],
+)
+def test_variants_that_make_no_sense_are_refused(texts: list[str], command: str | None, words: str) -> None:
+    """Each misuse of --variant gets its own sentence."""
+    with pytest.raises(UsageError, match=words):
+        parse_variants(texts, command)
+
+
+def test_the_commands_text_is_part_of_the_run_file() -> None:
+    """A reader of the run file sees what was measured."""
+    record = command_task("make -j2").record
+    assert (record.name, record.parameters) == (COMMAND, {"command": "make -j2"})
