@@ -1,18 +1,78 @@
 """Only the C extension: everything else is in pyproject.toml."""
 
-from setuptools import Extension, setup
+import platform
+from pathlib import Path
 
-SOURCES = ["module", "cpuid", "msr", "clock", "kernels", "system", "microvm"]
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+SOURCES = [
+    "module",
+    "errors",
+    "cpuid",
+    "msr",
+    "clock",
+    "kernels",
+    "kernel_table",
+    "memory",
+    "kernel_host",
+    "system",
+    "guest",
+    "machine",
+    "microvm",
+]
+HEADERS = ["vprobe_native.h", "kernels.h", "kernel_host.h", "machine.h"]
+
+# The kernels' bytes must be whole in themselves, since they are copied into guests: nothing that a compiler adds of its
+# own accord (calls into the C library, jump tables in .rodata, canaries, instrumentation) may appear in them, and no
+# instruction beyond the baseline. These flags come last, so that they win over whatever CFLAGS brings.
+KERNEL_FLAGS = [
+    "-ffreestanding",
+    "-fno-builtin",
+    "-fno-stack-protector",
+    "-fno-jump-tables",
+    "-fno-sanitize=all",
+    "-fno-lto",
+    "-fno-asynchronous-unwind-tables",
+    "-fomit-frame-pointer",
+    "-falign-loops=32",
+]
+KERNEL_FLAGS_GCC_X86 = ["-fcf-protection=none", "-march=x86-64", "-mtune=generic"]
+
+
+class BuildExt(build_ext):
+    """Compiles kernels.c with flags of its own; distutils has one set of flags for all sources of an extension."""
+
+    def build_extensions(self) -> None:
+        compile_one = self.compiler._compile  # the hook that distutils' compilers share
+        flags = KERNEL_FLAGS + (KERNEL_FLAGS_GCC_X86 if platform.machine() == "x86_64" else [])
+
+        def compile_with_flags(obj, src, ext, cc_args, extra_postargs, pp_opts):  # type: ignore[no-untyped-def]
+            own = flags if Path(src).name == "kernels.c" else []
+            compile_one(obj, src, ext, cc_args, [*extra_postargs, *own], pp_opts)
+
+        self.compiler._compile = compile_with_flags
+        super().build_extensions()
+
 
 setup(
+    cmdclass={"build_ext": BuildExt},
     ext_modules=[
         Extension(
             "vprobe._native",
             sources=[f"native/{name}.c" for name in SOURCES],
-            depends=["native/vprobe_native.h"],
+            depends=[f"native/{name}" for name in HEADERS],
             include_dirs=["native"],
-            extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror=implicit-function-declaration"],
+            extra_compile_args=[
+                "-std=gnu11",
+                "-O2",
+                "-Wall",
+                "-Wextra",
+                "-Werror=implicit-function-declaration",
+                "-Wno-missing-field-initializers",
+                "-fvisibility=hidden",
+            ],
             py_limited_api=True,
         )
-    ]
+    ],
 )

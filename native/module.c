@@ -1,3 +1,68 @@
+/* Glue only: the method table and the types. vprobe/_native.pyi is the contract. */
 #include "vprobe_native.h"
-static struct PyModuleDef def = {PyModuleDef_HEAD_INIT, "_native", NULL, 0, NULL, NULL, NULL, NULL, NULL};
-PyMODINIT_FUNC PyInit__native(void) { return PyModuleDef_Init(&def); }
+
+#if defined(__x86_64__)
+#define MACHINE "x86_64"
+#elif defined(__aarch64__)
+#define MACHINE "aarch64"
+#elif defined(__riscv) && __riscv_xlen == 64
+#define MACHINE "riscv64"
+#elif defined(__powerpc64__)
+#define MACHINE "ppc64le"
+#elif defined(__s390x__)
+#define MACHINE "s390x"
+#elif defined(__i386__)
+#define MACHINE "i686"
+#elif defined(__arm__)
+#define MACHINE "armv7l"
+#else
+#define MACHINE "unknown"
+#endif
+
+static PyMethodDef functions[] = {
+    {"cpuid", native_cpuid, METH_VARARGS, "cpuid(cpu, leaf, subleaf=0) -> (eax, ebx, ecx, edx)"},
+    {"cpuid_dump", native_cpuid_dump, METH_VARARGS, "cpuid_dump(cpu) -> [(leaf, subleaf, eax, ebx, ecx, edx)]"},
+    {"read_msr", native_read_msr, METH_VARARGS, "read_msr(cpu, index) -> value"},
+    {"tsc", native_tsc, METH_NOARGS, "The time-stamp counter."},
+    {"monotonic_ns", native_monotonic_ns, METH_NOARGS, "CLOCK_MONOTONIC in ns."},
+    {"calibrate_tsc", native_calibrate_tsc, METH_VARARGS, "calibrate_tsc(duration_ns=20000000) -> ns per tick"},
+    {"kernels", native_kernels, METH_NOARGS, "Names of the workload kernels."},
+    {"kernel_code_hash", native_kernel_code_hash, METH_NOARGS, "SHA-256 of the kernels' loaded bytes."},
+    {"spawn_echo", native_spawn_echo, METH_NOARGS, "spawn_echo() -> (pid, write to, read from)"},
+    {"time_microvm", native_time_microvm, METH_VARARGS, "time_microvm(operation, repetitions) -> ns"},
+    {NULL, NULL, 0, NULL},
+};
+
+static int add_types(PyObject *module) {
+    PyObject *host = PyType_FromModuleAndSpec(module, &kernel_host_spec, NULL);
+    if (host == NULL)
+        return -1;
+    PyObject *microvm = PyType_FromModuleAndSpec(module, &microvm_spec, host);
+    int status = microvm == NULL ? -1 : PyModule_AddObjectRef(module, "KernelHost", host);
+    if (status == 0)
+        status = PyModule_AddObjectRef(module, "MicroVM", microvm);
+    Py_XDECREF(microvm);
+    Py_DECREF(host);
+    return status;
+}
+
+static int fill_module(PyObject *module) {
+    return PyModule_AddStringConstant(module, "MACHINE", MACHINE) == -1 ? -1 : add_types(module);
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, fill_module},
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "_native",
+    .m_doc = "Raw reads and tight timed loops. Python decodes.",
+    .m_methods = functions,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__native(void) {
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,71 @@
+/* KernelHost and what it is made of: workload memory, a parameter block, and a way to execute a kernel. */
+#ifndef VPROBE_KERNEL_HOST_H
+#define VPROBE_KERNEL_HOST_H
+
+#include "kernels.h"
+#include "vprobe_native.h"
+
+#include <sys/types.h>
+
+enum { SMALL_PAGE = 4096, HUGE_PAGE = 2 << 20 };
+
+/* --- memory.c -------------------------------------------------------------------------------------------- */
+
+struct memory {
+    uint8_t *address;    /* aligned to HUGE_PAGE; NULL if there is none */
+    uint64_t bytes;      /* as asked for */
+    uint64_t mapped;     /* rounded up to pages */
+    uint64_t page_bytes; /* what was had */
+};
+
+int memory_map(struct memory *memory, uint64_t bytes, uint64_t page_bytes, struct failure *failure);
+void memory_unmap(struct memory *memory);
+int memory_discard(const struct memory *memory, uint64_t offset, uint64_t length, struct failure *failure);
+int memory_lay_cycle(const struct memory *memory, uint64_t offset, uint64_t length, uint64_t stride, uint64_t seed,
+                     uint64_t seen_at, struct failure *failure);
+
+/* --- kernel_table.c -------------------------------------------------------------------------------------- */
+
+enum place { ANYWHERE, HOST_ONLY, GUEST_ONLY };
+
+/* What a kernel needs to find in the memory. */
+enum need { NOTHING, CYCLE, ARRAYS, PAGES };
+
+struct kernel {
+    const char *name;
+    kernel_entry *entry;
+    enum place place;
+    enum need need;
+};
+
+const struct kernel *find_kernel(const char *name); /* or NULL */
+
+/* --- kernel_host.c --------------------------------------------------------------------------------------- */
+
+/* What the memory holds: a cycle is destroyed by the kernels that write, and to read a stale one would be to follow
+ * pointers to nowhere. */
+enum content { BLANK, CYCLE_LAID, ARRAYS_FILLED };
+
+struct host {
+    PyObject_HEAD
+    struct memory memory;
+    struct kernel_block *block; /* NULL: closed, or never opened */
+    uint64_t seen_at;           /* address of the memory as the kernels see it */
+    enum content content;
+    uint64_t cycle_offset, cycle_length;
+    pid_t owner; /* process that opened it: a forked child has neither the memory nor the virtual machine */
+    bool busy;   /* a thread is at work on it with the GIL released */
+    bool in_guest;
+    int (*execute)(struct host *host, kernel_entry *entry); /* 0, or -1 with an exception */
+    void (*release)(struct host *host);                     /* frees block and what belongs to it */
+};
+
+int host_parse(PyObject *args, PyObject *keywords, bool in_guest, uint64_t *memory_bytes, uint64_t *page_bytes,
+               PyObject **nonce);
+int host_check_unused(struct host *host);
+int host_enter(struct host *host); /* 0, or -1 with ValueError: closed or busy */
+void host_leave(struct host *host);
+void host_fill_block(struct host *host);
+void host_close(struct host *host);
+
+#endif

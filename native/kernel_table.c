@@ -1,0 +1,57 @@
+/* Which kernels there are, where each may run and what it needs; and the identity of their code. */
+#include "kernel_host.h"
+
+#include <string.h>
+
+static const struct kernel table[] = {
+    {"integer_chain", vprobe_integer_chain, ANYWHERE, NOTHING},
+    {"float_chain", vprobe_float_chain, ANYWHERE, NOTHING},
+    {"chase", vprobe_chase, ANYWHERE, CYCLE},
+    {"triad", vprobe_triad, ANYWHERE, ARRAYS},
+    {"touch", vprobe_touch, ANYWHERE, PAGES},
+#if defined(__x86_64__) || defined(__aarch64__)
+    {"getpid", vprobe_getpid, HOST_ONLY, NOTHING},
+    {"pipe_round_trip", vprobe_pipe_round_trip, HOST_ONLY, NOTHING},
+    {"fork_wait", vprobe_fork_wait, HOST_ONLY, NOTHING},
+#endif
+#if defined(__x86_64__)
+    {"out", vprobe_out, GUEST_ONLY, NOTHING},
+    {"cpuid", vprobe_cpuid, ANYWHERE, NOTHING},
+    {"hypercall", vprobe_hypercall, GUEST_ONLY, NOTHING},
+#endif
+};
+
+enum { KERNELS = sizeof table / sizeof table[0] };
+
+const struct kernel *find_kernel(const char *name) {
+    for (int i = 0; i < KERNELS; i++)
+        if (strcmp(table[i].name, name) == 0)
+            return &table[i];
+    return NULL;
+}
+
+PyObject *native_kernels(PyObject *module, PyObject *args) {
+    (void)module, (void)args;
+    PyObject *names = PyTuple_New(KERNELS);
+    for (int i = 0; names != NULL && i < KERNELS; i++) {
+        PyObject *name = PyUnicode_FromString(table[i].name);
+        if (name == NULL || PyTuple_SetItem(names, i, name) == -1)
+            Py_CLEAR(names);
+    }
+    return names;
+}
+
+PyObject *native_kernel_code_hash(PyObject *module, PyObject *args) {
+    (void)module, (void)args;
+    PyObject *hashlib = PyImport_ImportModule("hashlib");
+    if (hashlib == NULL)
+        return NULL;
+    Py_ssize_t size = kernels_end - kernels_begin;
+    PyObject *hash = PyObject_CallMethod(hashlib, "sha256", "y#", (const char *)kernels_begin, size);
+    Py_DECREF(hashlib);
+    if (hash == NULL)
+        return NULL;
+    PyObject *text = PyObject_CallMethod(hash, "hexdigest", NULL);
+    Py_DECREF(hash);
+    return text;
+}

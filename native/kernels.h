@@ -1,0 +1,57 @@
+/* The workload kernels: their parameter block and their names. Free of Python and of the C library, since the code
+ * in kernels.c runs in guests that have neither. */
+#ifndef VPROBE_KERNELS_H
+#define VPROBE_KERNELS_H
+
+#include <stdint.h>
+
+enum phase { WARM, TIMED, PHASES };
+
+enum kernel_flags {
+    KERNEL_RDTSCP = 1, /* the CPU that runs the kernel has RDTSCP */
+    KERNEL_VMCALL = 2, /* Intel's hypercall instruction; otherwise AMD's VMMCALL */
+};
+
+/* Everything that a kernel reads and writes, but for the workload memory. It is the page that host and guest share;
+ * guest_entry (kernels.c) knows the offsets of the first three fields. Constants come through it because a constant
+ * that the compiler puts into .rodata would lie outside the kernels' section. */
+struct kernel_block {
+    uint64_t entry;  /* address of the kernel, as its CPU sees it (guest_entry calls it) */
+    uint64_t result; /* what the kernel returned (stored by guest_entry) */
+    uint64_t error;  /* errno of a system call that failed within the kernel, or 0 */
+    uint64_t flags;  /* enum kernel_flags */
+    uint64_t iterations[PHASES];
+    uint64_t ticks[PHASES + 1]; /* begin of each phase, and the end of the last */
+    uint64_t memory;            /* address of the workload memory, as the kernel sees it */
+    uint64_t page_bytes;
+    uint64_t arguments[4];
+    uint64_t chase;           /* address of the node that the next load reads */
+    uint64_t stream_lines;    /* 64-byte lines of each of the three arrays */
+    uint64_t stream_position; /* next line */
+    uint64_t multiplier, addend, mask;
+    double float_ratio, float_addend, stream_scale;
+    uint64_t seen[8];         /* output of the kernel `evidence`: enum seen */
+    uint64_t (*clock)(void);  /* reads the time where there is no TSC */
+};
+
+enum seen { SEEN_CS, SEEN_RIP, SEEN_SIGNATURE, SEEN_VENDOR_0, SEEN_VENDOR_1, SEEN_NONCE_0, SEEN_NONCE_1, SEEN_NONCE_2 };
+
+typedef uint64_t kernel_entry(struct kernel_block *block);
+
+/* KVM exits that guest code asks for; both ports are claimed by no PC device. */
+#define WORK_PORT   0x5a0 /* the kernel `out`: resumed at once */
+#define FINISH_PORT 0x5a1 /* the kernel has returned */
+
+/* The CPUID leaf that carries a micro-VM's nonce in EBX, ECX, EDX; in the range that hypervisors own. */
+#define NONCE_LEAF 0x4000cafeu
+
+kernel_entry vprobe_integer_chain, vprobe_float_chain, vprobe_chase, vprobe_triad, vprobe_touch;
+kernel_entry vprobe_getpid, vprobe_pipe_round_trip, vprobe_fork_wait;
+kernel_entry vprobe_out, vprobe_cpuid, vprobe_hypercall, vprobe_evidence;
+void vprobe_guest_entry(void);
+
+/* Bounds of the section; the linker defines them. */
+extern const uint8_t kernels_begin[] __asm__("__start_vprobe_kernels") __attribute__((visibility("hidden")));
+extern const uint8_t kernels_end[] __asm__("__stop_vprobe_kernels") __attribute__((visibility("hidden")));
+
+#endif
