@@ -3,16 +3,33 @@
 An environment is one module in this package (or in another package, through the entry-point group
 `vprobe.environments`). It knows how to start a process behind its boundary with that process's standard input and output
 as a byte channel; what is said over the channel is `vprobe.measure`'s business.
+
+Each module has `environment(name) -> Environment`; an entry point is named as its environment and refers to such a function.
+A name may carry an argument after a colon ("ssh:HOST"): the part before it finds the module, which gets the whole name.
 """
 
 from __future__ import annotations
 
+import difflib
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Protocol
 
+from vprobe.errors import UsageError
 from vprobe.model import VirtClass
+
+GROUP = "vprobe.environments"
+BUILT_IN = {
+    "bare": "bare",
+    "bare-aa": "bare",
+    "namespaces": "namespaces",
+    "runc": "runc",
+    "kvm": "kvm",
+}
+"""Name -> module of this package, in the order in which they are shown. Listed so that no name loads a module."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +104,59 @@ class Session(Protocol):
 class Environment(Protocol):
     """One kind of place. Stateless: everything that runs belongs to a Session."""
 
-    name: str
-    virt_class: VirtClass
-    capabilities: frozenset[str]
-    """What its agent offers to workloads: "os", "python", "kernels", "microvm", "commands"."""
-    boundary: frozenset[str]
-    """Keys of the evidence in which at least one must differ from bare's; empty for bare itself."""
+    @property
+    def name(self) -> str:
+        """As the user names it, with the argument after a colon where there is one."""
 
-    def availability(self) -> Available | Unavailable: ...
+    @property
+    def virt_class(self) -> VirtClass:
+        """What kind of boundary it is."""
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What its agent offers to workloads: "os", "python", "kernels", "microvm", "commands"."""
+
+    @property
+    def boundary(self) -> frozenset[str]:
+        """Keys of the agent's evidence ("namespaces.pid": key in a key), each of which must be there and differ from bare's.
+
+        Empty for bare itself. See vprobe.measure.evidence for the keys.
+        """
+
+    def availability(self) -> Available | Unavailable:
+        """Whether it can run here: found out by trying, within a bounded time, and without changing anything."""
 
     def agent_options(self) -> Mapping[str, str]:
         """Options of the agent behind this boundary, such as {"executor": "microvm"}."""
 
-    def start(self, launch: Launch) -> Session: ...
+    def start(self, launch: Launch) -> Session:
+        """Start the launch behind the boundary. RunError where the engine cannot be executed.
+
+        An engine that starts and then fails shows by the end of file on the session's channel and by stderr_tail().
+        """
+
+
+def names() -> tuple[str, ...]:
+    """Every name that get() knows, the built-in ones first. Loads no environment."""
+    added = sorted(point.name for point in metadata.entry_points(group=GROUP))
+    return tuple(dict.fromkeys((*BUILT_IN, *added)))
+
+
+def get(name: str) -> Environment:
+    """The environment of that name. UsageError if there is none."""
+    kind = name.partition(":")[0]
+    if kind in BUILT_IN:
+        module = importlib.import_module(f"{__name__}.{BUILT_IN[kind]}")
+        found: Environment = module.environment(name)
+        return found
+    for point in metadata.entry_points(group=GROUP, name=kind):
+        added: Environment = point.load()(name)
+        return added
+    raise unknown(name)
+
+
+def unknown(name: str) -> UsageError:
+    """The error for a name that does not exist, with what may have been meant."""
+    close = difflib.get_close_matches(name, names(), n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else "see 'vprobe envs'"
+    return UsageError(f"no such environment: {name!a}", hint)

@@ -1,0 +1,239 @@
+"""A session that is a process tree under a supervisor: what nearly every environment starts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vprobe.environments import Launch, sessions, supervisor
+from vprobe.errors import RunError
+
+LAUNCH_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 90.0
+"""Longer than all that the supervisor may take: grace, kill and teardown each have their own bound."""
+SHOWN_BYTES = 2000
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One mount(2) in the private mount namespace that the engine is started in."""
+
+    source: str
+    target: str
+    type: str = ""
+    flags: int = 0
+    data: str = ""
+
+
+@dataclass(frozen=True)
+class Teardown:
+    """A command that makes an engine forget the session, run if the path exists ("": always)."""
+
+    argv: tuple[str, ...]
+    when_exists: str = ""
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """What a supervisor is told: the file session.json. `argv[0]` is an absolute path; `variables` are all there are."""
+
+    argv: tuple[str, ...]
+    variables: Mapping[str, str]
+    working_directory: str = "/"
+    mounts: tuple[Mount, ...] = ()
+    teardown: tuple[Teardown, ...] = ()
+    grace_s: float = 2.0
+    terminate_s: float = 2.0
+    run_directory: str = ""
+
+
+def agent_variables(launch: Launch) -> dict[str, str]:
+    """The variables that an agent gets, alike behind every boundary."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    mark = {supervisor.SESSION_VARIABLE: str(launch.session_dir)}
+    return {"PATH": os.defpath, "LANG": "C.UTF-8", **kept, **launch.variables, **mark}
+
+
+def engine_variables(launch: Launch) -> dict[str, str]:
+    """The variables that an engine gets: the user's own, since engines find their set-up there."""
+    return {**os.environ, supervisor.SESSION_VARIABLE: str(launch.session_dir)}
+
+
+def escaped(raw: bytes, limit: int = SHOWN_BYTES) -> str:
+    """The last lines of foreign output as text that is safe to print: control characters are escaped."""
+    text = raw[-limit:].decode("utf-8", "replace").strip("\n")
+    return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class ProcessSession:
+    """A session led by a supervisor process (see supervisor.py). Made by `start`."""
+
+    def __init__(self, directory: Path, to_agent: int, from_agent: int, control: int, status: int, tail: int) -> None:
+        self.to_agent = to_agent
+        self.from_agent = from_agent
+        self.launched_ns = 0
+        self._directory = directory
+        self._control = control
+        self._status = status
+        self._tail = tail
+        self._heard: dict[str, tuple[int, ...]] = {}
+        self._pending = b""
+        self._open = {to_agent, from_agent, control, status}
+        self._stop_ns: int | None = None
+        self._supervisor: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The supervisor."""
+        return self._supervisor.pid if self._supervisor else 0
+
+    @property
+    def exit_status(self) -> int | None:
+        """How the engine ended (negative: by that signal); None while it runs, and where nobody knows."""
+        self._hear("gone", 0)
+        return self._heard["gone"][1] if "gone" in self._heard else None
+
+    def wait(self, timeout_s: float) -> int | None:
+        """Wait until it has ended by itself: the engine's exit status, None at the end of the time."""
+        self._hear("gone", timeout_s)
+        return self.exit_status
+
+    def _hear(self, word: str, timeout_s: float) -> bool:
+        """Read the supervisor's reports until `word` was among them. False at the end of the reports or of the time."""
+        deadline = time.monotonic() + timeout_s
+        while word not in self._heard and self._status in self._open:
+            left_s = max(deadline - time.monotonic(), 0)
+            if not select.select([self._status], [], [], left_s)[0]:
+                return False
+            chunk = os.read(self._status, 4096)
+            if not chunk:
+                self._close(self._status)
+                return word in self._heard
+            *lines, self._pending = (self._pending + chunk).split(b"\n")
+            for line in lines:
+                name, *numbers = line.decode().split()
+                self._heard[name] = tuple(map(int, numbers))
+        return word in self._heard
+
+    def _close(self, *descriptors: int) -> None:
+        for descriptor in descriptors:
+            if descriptor in self._open:
+                self._open.discard(descriptor)
+                os.close(descriptor)
+
+    def stderr_tail(self) -> str:
+        """The last lines that engine and agent wrote to standard error, bounded and escaped."""
+        self._hear("gone", 0.1)  # a session that is ending has said all of it by then
+        return escaped(os.pread(self._tail, supervisor.TAIL_BYTES, 0))
+
+    def freeze(self) -> None:
+        """Nothing to do: an idle agent sleeps in read(2)."""
+
+    def thaw(self) -> None:
+        """Nothing to do, see freeze()."""
+
+    def stop(self) -> int:
+        """End it: close the channel, wait, force where needed; ns from the call until no process of it is left.
+
+        Returns the same figure when called again. RunError if something cannot be ended.
+        """
+        if self._stop_ns is None:
+            before = time.monotonic_ns()
+            self._close(self.to_agent)
+            self._ask_to_end()
+            self._hear("clean", STOP_TIMEOUT_S)
+            self._wait_for_supervisor()
+            gone = self._heard["gone"][0] if "gone" in self._heard else time.monotonic_ns()
+            self._stop_ns = max(gone - before, 0)
+            self._close(*tuple(self._open))
+            if self._directory.exists():
+                raise RunError(f"{self._directory} could not be cleaned up: {self.stderr_tail()}", "remove it by hand")
+        return self._stop_ns
+
+    def _ask_to_end(self) -> None:
+        """Tell the supervisor; a pipe without a reader means that it is dead, which is seen to later."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._control, b"stop\n")
+        self._close(self._control)
+
+    def _wait_for_supervisor(self) -> None:
+        """Wait until it has cleaned up; where it was killed, do its work."""
+        if self._supervisor is None:
+            return
+        try:
+            status = self._supervisor.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._supervisor.kill()
+            status = self._supervisor.wait()
+        if status:
+            sessions.sweep_session(self._directory)
+
+    def __enter__(self) -> ProcessSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def __del__(self) -> None:
+        for descriptor in (*self._open, self._tail):
+            os.close(descriptor)
+
+    def launch(self, child_ends: tuple[int, int, int, int]) -> None:
+        """Start the supervisor with its ends of the pipes and wait until it has executed the engine."""
+        stdin, stdout, control, status = child_ends
+        command = [sys.executable, "-I", "-S", supervisor.__file__, str(self._directory)]
+        try:
+            self._supervisor = subprocess.Popen(
+                [*command, str(control), str(status), str(self._tail)],
+                stdin=stdin,
+                stdout=stdout,
+                stderr=self._tail,
+                pass_fds=(control, status, self._tail),
+                start_new_session=True,  # Ctrl-C reaches only the controller, which then unwinds
+                cwd="/",
+            )
+        finally:
+            for descriptor in child_ends:
+                os.close(descriptor)
+        if not self._hear("launched", LAUNCH_TIMEOUT_S):
+            self.stop()
+            raise RunError(f"the session could not be started: {self.stderr_tail() or 'its supervisor died'}")
+        self.launched_ns = self._heard["launched"][0]
+
+
+def start(instructions: Instructions, session_dir: Path) -> ProcessSession:
+    """Start a session as instructed. RunError, with what was said on standard error, where the engine is not reached."""
+    run = sessions.run_of(session_dir)
+    document = asdict(instructions) | {"run_directory": str(run) if run else ""}
+    (session_dir / supervisor.INSTRUCTIONS).write_text(json.dumps(document), encoding="utf-8")
+    stdin, to_agent = os.pipe()
+    from_agent, stdout = os.pipe()
+    control, control_end = os.pipe()
+    status_end, status = os.pipe()
+    tail = os.memfd_create("vprobe-stderr")
+    session = ProcessSession(session_dir, to_agent, from_agent, control_end, status_end, tail)
+    try:
+        session.launch((stdin, stdout, control, status))
+    except BaseException:
+        session.stop()
+        raise
+    return session
+
+
+def plain(launch: Launch) -> Instructions:
+    """Instructions to execute a launch as it is, without any boundary."""
+    program = shutil.which(launch.argv[0]) or launch.argv[0]
+    return Instructions(
+        argv=(program, *launch.argv[1:]),
+        variables=agent_variables(launch),
+        working_directory=str(launch.working_directory or launch.scratch),
+    )

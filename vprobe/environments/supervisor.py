@@ -1,0 +1,394 @@
+"""Leads one session: starts the engine behind its boundary, and sees to it that nothing of the session outlives it.
+
+Run by file path in an interpreter of its own (`python -I -S supervisor.py SESSION_DIR CONTROL STATUS TAIL`), standard
+library only, so that it starts in a few milliseconds and never shares the fate of the controller. Its standard input and
+output are the agent's channel: they are handed to the engine and then let go, so the supervisor is not in the data path.
+
+CONTROL is the read end of a pipe whose other end only the controller holds: a byte (it asks), or end of file (it died in
+whatever way) ends the session. STATUS tells the controller, one line each: `launched NS PID` (written by the child
+itself just before it executes the engine), `gone NS STATUS` (the last process of the session was reaped) and `clean NS` (its
+directory is removed, too). TAIL is a memory file that always holds the last output of engine and agent to standard error.
+
+`supervisor.py --sweep SESSION_DIR` cleans up after a supervisor that was itself killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+TAIL_BYTES = 8192
+KILL_DEADLINE_S = 10.0
+TEARDOWN_TIMEOUT_S = 20.0
+INSTRUCTIONS = "session.json"
+SESSION_VARIABLE = "VPROBE_SESSION"
+"""In the variables of engine and agent, with the session's directory: how --sweep finds what a dead supervisor left."""
+
+# <linux/prctl.h>, <linux/sched.h>, <linux/mount.h>
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+CLONE_NEWNS = 0x00020000
+MS_REC_PRIVATE = 0x4000 | 0x40000
+MNT_DETACH = 2
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def check(result: int, what: str) -> None:
+    """Raise OSError that names the call, after libc reported a failure."""
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+# --- the child that becomes the engine ---------------------------------------------------------------------------------
+
+
+def make_mounts(mounts: list[dict[str, Any]]) -> None:
+    """Go into a mount namespace of one's own and mount there: the host's never sees it, and it ends with the engine."""
+    check(libc.unshare(CLONE_NEWNS), "unshare(CLONE_NEWNS)")
+    check(libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC_PRIVATE), None), "mount --make-rprivate /")
+    for mount in mounts:
+        source, target = os.fsencode(mount["source"]), os.fsencode(mount["target"])
+        arguments = (mount["type"].encode() or None, ctypes.c_ulong(mount["flags"]), mount["data"].encode() or None)
+        check(libc.mount(source, target, *arguments), f"mount {mount['target']}")
+
+
+def become_engine(instructions: dict[str, Any], parent: int, status: int, errors: int) -> NoReturn:
+    """In the forked child: set up, tell the time, execute. Failures go to standard error, where the controller looks."""
+    os.dup2(errors, 2)
+    try:
+        check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
+        if os.getppid() != parent:
+            os._exit(1)  # the supervisor died before the line above took effect
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        if instructions["mounts"]:
+            make_mounts(instructions["mounts"])
+        os.chdir(instructions["working_directory"])
+        argv, variables = instructions["argv"], instructions["variables"]
+        os.write(status, b"launched %d %d\n" % (time.monotonic_ns(), os.getpid()))
+        os.execve(argv[0], argv, variables)
+    except BaseException as error:  # a forked child must never return into the parent's code
+        os.write(2, f"vprobe supervisor: cannot start {instructions['argv'][0]}: {error}\n".encode())
+    os._exit(127)
+
+
+# --- ending ------------------------------------------------------------------------------------------------------------
+
+
+def parents() -> dict[int, int]:
+    """Parent of each process that /proc shows (proc_pid_stat(5): the field after the state)."""
+    table = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    table[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
+            except (OSError, IndexError, ValueError):
+                continue  # it ended meanwhile
+    return table
+
+
+def descendants(of: int) -> list[int]:
+    """Every process below `of`, also in PID namespaces below ours."""
+    table = parents()
+    found = [of]
+    for pid in found:  # grows while it is walked
+        found += [child for child, parent in table.items() if parent == pid]
+    return found[1:]
+
+
+def signal_all(pids: list[int], number: int) -> None:
+    """Send a signal to each process that is still there and ours."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
+class Supervisor:
+    """One session, from the start of its engine to the removal of its directory."""
+
+    def __init__(self, directory: str, control: int, status: int, tail: int) -> None:
+        self.directory = directory
+        self.control = control
+        self.status = status
+        self.tail_file = tail
+        self.tail = b""
+        self.engine = 0
+        self.engine_status = -1
+        self.errors = -1
+        with open(os.path.join(directory, INSTRUCTIONS), encoding="utf-8") as file:
+            self.instructions: dict[str, Any] = json.load(file)
+        self.wake, wake_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
+        self.signalled = False
+        self.controller_asked = False
+
+    def run(self) -> None:
+        """The whole life of the session."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._signal)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        check(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
+        self.start_engine()
+        self.watch(None)
+        self.end()
+        self.say(b"gone %d %d\n" % (time.monotonic_ns(), self.engine_status))
+        self.clean()
+
+    def _signal(self, number: int, frame: object) -> None:
+        del number, frame
+        self.signalled = True
+
+    def say(self, line: bytes) -> None:
+        """Tell the controller, if there is still one."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.status, line)
+
+    def start_engine(self) -> None:
+        """Fork the engine and let go of the agent's channel, so that its ends tell who is still there."""
+        self.errors, errors_end = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self.errors, False)
+        myself = os.getpid()
+        self.engine = os.fork()
+        if self.engine == 0:
+            become_engine(self.instructions, myself, self.status, errors_end)
+        os.close(errors_end)
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for channel_end in (0, 1):
+            os.dup2(null, channel_end)
+
+    def watch(self, timeout_s: float | None) -> bool:
+        """Until all is gone, or the time is up; without a time: also until the engine is gone or the controller asks."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        poll = select.poll()
+        for descriptor in (self.wake, self.errors, *(() if deadline else (self.control,))):
+            poll.register(descriptor, select.POLLIN)
+        while True:
+            alone = self.reap()
+            if alone or (deadline is None and (self.engine == 0 or self.signalled)):
+                return alone
+            left_ms = None if deadline is None else (deadline - time.monotonic()) * 1000
+            if left_ms is not None and left_ms <= 0:
+                return False
+            for descriptor, _ in poll.poll(left_ms):
+                if descriptor == self.control:
+                    self.controller_asked = os.read(self.control, 64) != b""
+                    return False
+                if descriptor == self.wake:
+                    os.read(self.wake, 512)
+                elif not self.drain():
+                    poll.unregister(self.errors)
+
+    def reap(self) -> bool:
+        """Reap who ended. True if nobody is left: a subreaper without children has no descendants either."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return True
+            if pid == 0:
+                return False
+            if pid == self.engine:
+                self.engine, self.engine_status = 0, os.waitstatus_to_exitcode(status)
+
+    def drain(self) -> bool:
+        """Keep the last of what engine and agent wrote to standard error. False at its end."""
+        try:
+            chunk = os.read(self.errors, 65536)
+        except BlockingIOError:
+            return True
+        if chunk:
+            self.note(chunk)
+        return bool(chunk)
+
+    def note(self, text: bytes) -> None:
+        """Append to the tail that the controller can read at any time."""
+        self.tail = (self.tail + text)[-TAIL_BYTES:]
+        os.pwrite(self.tail_file, self.tail, 0)
+        os.ftruncate(self.tail_file, len(self.tail))
+
+    def end(self) -> None:
+        """Wait for a willing end, then ask the engine, then kill. Returns when no process of the session is left."""
+        # The agent ends by itself at the end of its channel, and the engine with it.
+        if self.engine and not self.watch(self.instructions["grace_s"]):
+            signal_all([self.engine], signal.SIGTERM)
+            self.watch(self.instructions["terminate_s"])
+        self.kill()
+        while select.select([self.errors], [], [], 0)[0] and self.drain():
+            pass
+
+    def kill(self) -> None:
+        """Kill whoever is left, again and again, since they may be starting others."""
+        deadline = time.monotonic() + KILL_DEADLINE_S
+        while not self.reap():
+            signal_all(descendants(os.getpid()), signal.SIGKILL)
+            self.watch(0.01)
+            if time.monotonic() > deadline:
+                self.note(b"vprobe supervisor: cannot be killed: %a\n" % descendants(os.getpid()))
+                os._exit(1)
+
+    def clean(self) -> None:
+        """Let the engine forget the session, remove its directory, and that of the run if the controller is dead."""
+        trouble = forget(self.instructions, self.directory)
+        if trouble:
+            self.note("".join(f"vprobe supervisor: {line}\n" for line in trouble).encode())
+        remove(self.directory)
+        self.say(b"clean %d\n" % time.monotonic_ns())
+        if not self.controller_asked and not os.read(self.control, 64):
+            remove_run(self.instructions["run_directory"])  # the controller is dead
+
+
+# --- cleaning, also after a supervisor that was killed ----------------------------------------------------------------------
+
+
+def run_teardown(argv: list[str], variables: dict[str, str]) -> str:
+    """Run one command of the engine, bounded in time; "" or what went wrong."""
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    moves = [(os.POSIX_SPAWN_DUP2, null, number) for number in (0, 1, 2)]
+    try:
+        pid = os.posix_spawn(argv[0], argv, variables, file_actions=moves)
+    except OSError as error:
+        return f"{argv[0]}: {error.strerror}"
+    finally:
+        os.close(null)
+    deadline = time.monotonic() + TEARDOWN_TIMEOUT_S
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            code = os.waitstatus_to_exitcode(status)
+            return f"{' '.join(argv)}: exit status {code}" if code else ""
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return f"{' '.join(argv)}: no end within {TEARDOWN_TIMEOUT_S:.0f} s"
+        time.sleep(0.002)
+
+
+def forget(instructions: dict[str, Any], directory: str) -> list[str]:
+    """Run the teardown commands whose condition holds and detach mounts; what went wrong, one line each."""
+    due = [one for one in instructions["teardown"] if not one["when_exists"] or os.path.lexists(one["when_exists"])]
+    trouble = [run_teardown(one["argv"], instructions["variables"]) for one in due]
+    trouble += [
+        f"umount {target}: {os.strerror(ctypes.get_errno())}"
+        for target in reversed(mounts_below(directory))
+        if libc.umount2(os.fsencode(target), MNT_DETACH)
+    ]
+    return [line for line in trouble if line]
+
+
+def mount_points() -> list[str]:
+    """Every mount point of this process, in the order of mounting (proc_pid_mountinfo(5), octal escapes undone)."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        raw = [line.split(b" ")[4] for line in file]
+    return [os.fsdecode(point.decode("unicode_escape").encode("latin-1")) for point in raw]
+
+
+def mounts_below(directory: str) -> list[str]:
+    """Mount points at or below a directory other than /, outermost first."""
+    return [point for point in mount_points() if point == directory or point.startswith(f"{directory}/")]
+
+
+def remove(directory: str) -> None:
+    """Remove a directory tree, never across a mount point and never through a symbolic link."""
+    if not mounts_below(directory) and os.path.isdir(directory):  # whatever is mounted there is not ours to remove
+        _remove_tree(directory)
+
+
+def _remove_tree(directory: str) -> None:
+    os.chmod(directory, 0o700)  # a tree of our own, whatever a workload made of its modes
+    for name in os.listdir(directory):
+        path = os.path.join(directory, name)
+        if os.path.isdir(path) and not os.path.islink(path):
+            _remove_tree(path)
+        else:
+            os.unlink(path)
+    os.rmdir(directory)
+
+
+def remove_run(directory: str) -> None:
+    """Remove the directory of a run whose controller is dead, unless another supervisor still works below it.
+
+    The last one removes it. The lock keeps two from each seeing the other and leaving; a live controller holds it shared.
+    """
+    if not directory:
+        return
+    try:
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    for _ in range(50):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            time.sleep(0.02)
+    else:
+        return
+    if any(name.startswith("s-") for name in os.listdir(directory)):
+        return
+    remove(directory)
+    with contextlib.suppress(OSError):  # other runs are there
+        os.rmdir(os.path.dirname(directory))
+
+
+def bearers(directory: str) -> list[int]:
+    """Processes whose variables name the session."""
+    mark = f"{SESSION_VARIABLE}={directory}".encode()
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            try:
+                with open(f"/proc/{name}/environ", "rb") as file:
+                    if mark in file.read().split(b"\0"):
+                        found.append(int(name))
+            except OSError:
+                continue
+    return found
+
+
+def sweep(directory: str) -> None:
+    """Clean up a session that has lost its supervisor."""
+    deadline = time.monotonic() + KILL_DEADLINE_S
+    while left := bearers(directory):
+        signal_all(left, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            raise SystemExit(f"vprobe: processes of {directory} cannot be killed: {left}")
+        time.sleep(0.01)
+    try:
+        with open(os.path.join(directory, INSTRUCTIONS), encoding="utf-8") as file:
+            forget(json.load(file), directory)
+    except (OSError, ValueError):
+        pass  # it was killed before anything was started
+    remove(directory)
+
+
+def main(arguments: list[str]) -> None:
+    """Entry point."""
+    if arguments[0] == "--sweep":
+        sweep(arguments[1])
+        return
+    descriptors = [int(word) for word in arguments[1:]]
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    lock = os.open(arguments[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fcntl.flock(lock, fcntl.LOCK_SH)  # for as long as this process lives: see sessions.sweep
+    Supervisor(arguments[0], *descriptors).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
