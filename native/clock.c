@@ -51,7 +51,8 @@ struct instant {
     uint64_t ns, ticks;
 };
 
-/* Both clocks at one time: of several brackets of a CLOCK_MONOTONIC read by two reads of the counter, the narrowest. */
+/* Both clocks at one time: of several brackets of a CLOCK_MONOTONIC read by two reads of the counter, the
+ * narrowest. */
 static struct instant both_clocks(void) {
     struct instant best = {0, 0};
     uint64_t narrowest = UINT64_MAX;

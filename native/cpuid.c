@@ -1,8 +1,8 @@
 /* CPUID on a given CPU: one leaf, or every leaf and subleaf that the CPU reports.
  *
- * In a guest each CPUID exits to the hypervisor, 10 us and more where hypervisors are nested; so no leaf is executed
- * twice. Every bound that comes from the CPU (a maximum, a bitmap) is cut to what makes sense: a hypervisor may
- * answer anything. */
+ * In a guest each CPUID exits to the hypervisor, 10 us and more where hypervisors are nested; so no leaf is
+ * executed twice. Every bound that comes from the CPU (a maximum, a bitmap) is cut to what makes sense: a
+ * hypervisor may answer anything. */
 #include "vprobe_native.h"
 
 #include <errno.h>
@@ -13,7 +13,8 @@
 
 #include <cpuid.h>
 
-/* --- the thread's CPU ------------------------------------------------------------------------------------ */
+/* --- the thread's CPU ------------------------------------------------------------------------------------
+ */
 
 struct affinity {
     cpu_set_t *set;
@@ -61,7 +62,8 @@ static int move_to_cpu(uint64_t cpu, struct failure *failure) {
     return status;
 }
 
-/* --- the dump -------------------------------------------------------------------------------------------- */
+/* --- the dump --------------------------------------------------------------------------------------------
+ */
 
 struct answer {
     uint32_t leaf, subleaf, eax, ebx, ecx, edx;
@@ -114,8 +116,8 @@ static void until_zero_level(struct dump *dump, struct answer entry) {
         entry = ask(dump, entry.leaf, i);
 }
 
-/* Leaf 0xD: one subleaf for each state component of XCR0 (subleaf 0, EDX:EAX) or IA32_XSS (subleaf 1, EDX:ECX),
- * with gaps (Intel SDM vol. 1, 13.2). */
+/* Leaf 0xD: one subleaf for each state component of XCR0 (subleaf 0, EDX:EAX) or IA32_XSS (subleaf 1,
+ * EDX:ECX), with gaps (Intel SDM vol. 1, 13.2). */
 static void state_components(struct dump *dump, struct answer user) {
     struct answer supervisor = ask(dump, user.leaf, 1);
     uint64_t components = (uint64_t)(user.edx | supervisor.edx) << 32 | user.eax | supervisor.ecx;
@@ -186,8 +188,8 @@ static void ask_range(struct dump *dump, uint32_t first, uint32_t last) {
         ask_leaf(dump, leaf);
 }
 
-/* Ranges of other vendors and the extended one answer their own base with a maximum in the same range; on a CPU
- * without the range the base returns zeros or the values of the highest basic leaf. */
+/* Ranges of other vendors and the extended one answer their own base with a maximum in the same range; on a
+ * CPU without the range the base returns zeros or the values of the highest basic leaf. */
 static void ask_extended(struct dump *dump, uint32_t base) {
     struct answer first = execute(base, 0);
     if (first.eax < base || first.eax - base > 0xffff)
@@ -204,8 +206,8 @@ static bool is_xen(struct answer a) {
     return a.ebx == 0x566e6558 && a.ecx == 0x65584d4d && a.edx == 0x4d4d566e; /* XenVMMXenVMM */
 }
 
-/* The leaves of one hypervisor. EAX of the base is the maximum, or 0 for base + 1 (old KVM: KVM's cpuid.rst). Xen's
- * third leaf, the time, has three subleaves (xen/include/public/arch-x86/cpuid.h). */
+/* The leaves of one hypervisor. EAX of the base is the maximum, or 0 for base + 1 (old KVM: KVM's cpuid.rst).
+ * Xen's third leaf, the time, has three subleaves (xen/include/public/arch-x86/cpuid.h). */
 static void ask_hypervisor(struct dump *dump, struct answer base) {
     uint32_t last = base.eax == 0 ? base.leaf + 1 : base.eax;
     if (last < base.leaf || last - base.leaf >= MAX_LEAVES)
@@ -217,8 +219,8 @@ static void ask_hypervisor(struct dump *dump, struct answer base) {
     }
 }
 
-/* Hypervisors may be stacked, each at its own multiple of 0x100. An answer that repeats the one before it comes from
- * something that answers every leaf alike, or from nobody. */
+/* Hypervisors may be stacked, each at its own multiple of 0x100. An answer that repeats the one before it
+ * comes from something that answers every leaf alike, or from nobody. */
 static void scan_hypervisors(struct dump *dump) {
     struct answer previous = {0};
     for (uint32_t base = 0x40000000; base <= 0x4000ff00; base += 0x100) {
@@ -246,7 +248,8 @@ static void dump_all(struct dump *dump) {
     ask_extended(dump, 0xc0000000); /* Centaur, Zhaoxin */
 }
 
-/* --- Python ---------------------------------------------------------------------------------------------- */
+/* --- Python ----------------------------------------------------------------------------------------------
+ */
 
 /* Runs `read` on the CPU with the GIL released; the thread's affinity is as before on every way out. */
 static int on_cpu(uint64_t cpu, void (*read)(void *), void *context) {

@@ -12,7 +12,8 @@ enum { PAGE = 4096, TABLE_ENTRIES = 512 };
 #define HUGE (2ull << 20)
 #define GIB  (1ull << 30)
 
-/* --- page tables (Intel SDM vol. 3A, 4.5; AMD APM vol. 2, 5.3) ------------------------------------------- */
+/* --- page tables (Intel SDM vol. 3A, 4.5; AMD APM vol. 2, 5.3) -------------------------------------------
+ */
 
 /* Accessed and dirty are preset, so that the CPU never writes the tables. */
 enum { PRESENT = 1, WRITABLE = 2, USER = 4, ACCESSED = 0x20, DIRTY = 0x40, LARGE = 0x80 };
@@ -22,8 +23,8 @@ static uint64_t divide_up(uint64_t value, uint64_t unit) {
     return (value + unit - 1) / unit;
 }
 
-/* Root, directory pointers, the directory and table of the system area; then directories (one for each GiB) and, for
- * small pages, tables (one for each 2 MiB) of the workload memory. */
+/* Root, directory pointers, the directory and table of the system area; then directories (one for each GiB)
+ * and, for small pages, tables (one for each 2 MiB) of the workload memory. */
 static uint64_t directories(const struct layout *layout) {
     return divide_up(layout->memory_bytes, GIB);
 }
@@ -86,12 +87,13 @@ static void write_page_tables(uint8_t *system, const struct layout *layout) {
     }
 }
 
-/* --- the task-state segment (Intel SDM vol. 3A, 8.7 and vol. 1, 19.5.2) ---------------------------------- */
+/* --- the task-state segment (Intel SDM vol. 3A, 8.7 and vol. 1, 19.5.2) ----------------------------------
+ */
 
 enum { TSS_HEAD = 104, TSS_IO_MAP_BASE = 102, IO_BITMAP = 65536 / 8, TSS_BYTES = TSS_HEAD + IO_BITMAP + 1 };
 
-/* An all-zero bitmap permits every port to ring 3; a byte of ones must follow it. IOPL 3 would be the shorter way,
- * but kvm_pvm does not honour it. */
+/* An all-zero bitmap permits every port to ring 3; a byte of ones must follow it. IOPL 3 would be the shorter
+ * way, but kvm_pvm does not honour it. */
 static void write_tss(uint8_t *tss) {
     memset(tss, 0, TSS_BYTES);
     tss[TSS_IO_MAP_BASE] = TSS_HEAD;
@@ -108,16 +110,15 @@ void guest_write(uint8_t *system, const struct layout *layout) {
     write_page_tables(system, layout);
 }
 
-/* --- registers (Intel SDM vol. 3C, 27.3.1 says what VT-x demands of them) -------------------------------- */
+/* --- registers (Intel SDM vol. 3C, 27.3.1 says what VT-x demands of them) --------------------------------
+ */
 
-enum { RING = 3 };
-
-static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool code) {
+static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool code, uint8_t ring) {
     return (struct kvm_segment){.limit = 0xffffffff,
-                                .selector = selector | RING,
+                                .selector = selector | ring,
                                 .type = type,
                                 .present = 1,
-                                .dpl = RING,
+                                .dpl = ring,
                                 .db = !code,
                                 .s = 1,
                                 .l = code,
@@ -132,10 +133,10 @@ static void set_control_registers(struct kvm_sregs *registers) {
     registers->efer = 1 << 8 | 1 << 10;
 }
 
-void guest_set_system_registers(struct kvm_sregs *registers) {
+void guest_set_system_registers(struct kvm_sregs *registers, uint8_t ring) {
     enum { CODE = 11, DATA = 3, BUSY_TSS = 11, LDT = 2 }; /* all marked accessed */
-    struct kvm_segment data = flat_segment(0x20, DATA, false);
-    registers->cs = flat_segment(0x18, CODE, true);
+    struct kvm_segment data = flat_segment(0x20, DATA, false, ring);
+    registers->cs = flat_segment(0x18, CODE, true, ring);
     registers->ss = registers->ds = registers->es = registers->fs = registers->gs = data;
     registers->tr = (struct kvm_segment){
         .base = GUEST_TSS, .limit = TSS_BYTES - 1, .selector = 0x28, .type = BUSY_TSS, .present = 1};

@@ -6,10 +6,11 @@
 #include <string.h>
 #include <unistd.h>
 
-/* --- life ------------------------------------------------------------------------------------------------ */
+/* --- life ------------------------------------------------------------------------------------------------
+ */
 
-int host_parse(PyObject *args, PyObject *keywords, bool in_guest, uint64_t *memory_bytes, uint64_t *page_bytes,
-               PyObject **nonce) {
+int host_parse(PyObject *args, PyObject *keywords, bool in_guest, uint64_t *memory_bytes,
+               uint64_t *page_bytes, PyObject **nonce) {
     static char *names[] = {"memory_bytes", "page_bytes", "nonce", NULL};
     static char *host_names[] = {"memory_bytes", "page_bytes", NULL};
     PyObject *memory_object, *page_object = NULL;
@@ -95,7 +96,8 @@ static int host_init(PyObject *self, PyObject *args, PyObject *keywords) {
     uint64_t memory_bytes, page_bytes;
     struct failure failure = {0};
     int status;
-    if (host_parse(args, keywords, false, &memory_bytes, &page_bytes, NULL) == -1 || host_check_unused(host) == -1)
+    if (host_parse(args, keywords, false, &memory_bytes, &page_bytes, NULL) == -1 ||
+        host_check_unused(host) == -1)
         return -1;
     host->busy = true; /* populating takes time: no other thread may come in between */
     Py_BEGIN_ALLOW_THREADS;
@@ -114,7 +116,8 @@ static void host_dealloc(PyObject *self) {
     Py_DECREF(type);
 }
 
-/* --- entering and leaving -------------------------------------------------------------------------------- */
+/* --- entering and leaving --------------------------------------------------------------------------------
+ */
 
 int host_enter(struct host *host) {
     const char *why = NULL;
@@ -140,12 +143,13 @@ static int check_range(const struct host *host, uint64_t offset, uint64_t length
     (void)host;
     if (offset <= end && length <= end - offset)
         return 0;
-    PyErr_Format(PyExc_ValueError, "%llu bytes at %llu leave the memory of %llu bytes", (unsigned long long)length,
-                 (unsigned long long)offset, (unsigned long long)end);
+    PyErr_Format(PyExc_ValueError, "%llu bytes at %llu leave the memory of %llu bytes",
+                 (unsigned long long)length, (unsigned long long)offset, (unsigned long long)end);
     return -1;
 }
 
-/* --- run ------------------------------------------------------------------------------------------------- */
+/* --- run -------------------------------------------------------------------------------------------------
+ */
 
 static int prepare_cycle(const struct host *host) {
     if (host->content == CYCLE_LAID)
@@ -163,8 +167,9 @@ static void fill_arrays(struct host *host, uint64_t lines) {
     host->content = ARRAYS_FILLED;
 }
 
-/* Three arrays of a third each, cut so that the same element of two arrays never has the same page offset: some CPUs
- * take a load for dependent on an earlier store by its low 12 bits (Intel Optimization Manual, 4K aliasing). */
+/* Three arrays of a third each, cut so that the same element of two arrays never has the same page offset:
+ * some CPUs take a load for dependent on an earlier store by its low 12 bits (Intel Optimization Manual, 4K
+ * aliasing). */
 static int prepare_arrays(struct host *host) {
     enum { LINES_PER_PAGE = SMALL_PAGE / 64, STAGGER = LINES_PER_PAGE / 3 };
     uint64_t lines = host->memory.bytes / (3 * 64);
@@ -237,7 +242,8 @@ static PyObject *run_kernel(struct host *host, const struct kernel *kernel, cons
     memcpy(block->iterations, numbers, 2 * sizeof *numbers);
     memcpy(block->arguments, numbers + 2, 4 * sizeof *numbers);
     block->error = 0;
-    if (prepare(host, kernel) == -1 || host->execute(host, kernel->entry) == -1 || check_result(host, kernel) == -1)
+    if (prepare(host, kernel) == -1 || host->execute(host, kernel->entry) == -1 ||
+        check_result(host, kernel) == -1)
         return NULL;
     return Py_BuildValue("(KK)", (unsigned long long)(block->ticks[PHASES] - block->ticks[TIMED]),
                          (unsigned long long)block->result);
@@ -267,7 +273,8 @@ static PyObject *host_run(PyObject *self, PyObject *args) {
     return result;
 }
 
-/* --- memory ---------------------------------------------------------------------------------------------- */
+/* --- memory ----------------------------------------------------------------------------------------------
+ */
 
 static int check_chase(const struct host *host, uint64_t offset, uint64_t length, uint64_t stride) {
     if (check_range(host, offset, length, host->memory.bytes) == -1)
@@ -368,7 +375,8 @@ static PyObject *enter_method(PyObject *self, PyObject *args) {
     return Py_NewRef(self);
 }
 
-/* --- the type -------------------------------------------------------------------------------------------- */
+/* --- the type --------------------------------------------------------------------------------------------
+ */
 
 static PyObject *get_memory_bytes(PyObject *self, void *closure) {
     (void)closure;

@@ -9,7 +9,8 @@
 
 enum { SMALL_PAGE = 4096, HUGE_PAGE = 2 << 20 };
 
-/* --- memory.c -------------------------------------------------------------------------------------------- */
+/* --- memory.c --------------------------------------------------------------------------------------------
+ */
 
 struct memory {
     uint8_t *address;    /* aligned to HUGE_PAGE; NULL if there is none */
@@ -21,10 +22,11 @@ struct memory {
 int memory_map(struct memory *memory, uint64_t bytes, uint64_t page_bytes, struct failure *failure);
 void memory_unmap(struct memory *memory);
 int memory_discard(const struct memory *memory, uint64_t offset, uint64_t length, struct failure *failure);
-int memory_lay_cycle(const struct memory *memory, uint64_t offset, uint64_t length, uint64_t stride, uint64_t seed,
-                     uint64_t seen_at, struct failure *failure);
+int memory_lay_cycle(const struct memory *memory, uint64_t offset, uint64_t length, uint64_t stride,
+                     uint64_t seed, uint64_t seen_at, struct failure *failure);
 
-/* --- kernel_table.c -------------------------------------------------------------------------------------- */
+/* --- kernel_table.c --------------------------------------------------------------------------------------
+ */
 
 enum place { ANYWHERE, HOST_ONLY, GUEST_ONLY };
 
@@ -40,15 +42,15 @@ struct kernel {
 
 const struct kernel *find_kernel(const char *name); /* or NULL */
 
-/* --- kernel_host.c --------------------------------------------------------------------------------------- */
+/* --- kernel_host.c ---------------------------------------------------------------------------------------
+ */
 
-/* What the memory holds: a cycle is destroyed by the kernels that write, and to read a stale one would be to follow
- * pointers to nowhere. */
+/* What the memory holds: a cycle is destroyed by the kernels that write, and to read a stale one would be to
+ * follow pointers to nowhere. */
 enum content { BLANK, CYCLE_LAID, ARRAYS_FILLED };
 
 struct host {
-    PyObject_HEAD
-    struct memory memory;
+    PyObject_HEAD struct memory memory;
     struct kernel_block *block; /* NULL: closed, or never opened */
     uint64_t seen_at;           /* address of the memory as the kernels see it */
     enum content content;
@@ -60,8 +62,8 @@ struct host {
     void (*release)(struct host *host);                     /* frees block and what belongs to it */
 };
 
-int host_parse(PyObject *args, PyObject *keywords, bool in_guest, uint64_t *memory_bytes, uint64_t *page_bytes,
-               PyObject **nonce);
+int host_parse(PyObject *args, PyObject *keywords, bool in_guest, uint64_t *memory_bytes,
+               uint64_t *page_bytes, PyObject **nonce);
 int host_check_unused(struct host *host);
 int host_enter(struct host *host); /* 0, or -1 with ValueError: closed or busy */
 void host_leave(struct host *host);

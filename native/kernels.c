@@ -1,9 +1,9 @@
 /* The workload kernels. The bytes of this file's section run natively and, copied as they are, in micro-VMs.
  *
- * Rules, held by tests/unit/native/test_kernel_section.py: no reference leaves the section (no call, no global, no
- * constant in .rodata, no jump table). Every kernel runs the same loop twice, first untimed (WARM) and then timed, so
- * that in a guest the warm-up and the measurement share one entry. HIDE keeps the compiler from seeing through a
- * value, which would let it shorten a chain of operations or drop it. */
+ * Rules, held by tests/unit/native/test_kernel_section.py: no reference leaves the section (no call, no
+ * global, no constant in .rodata, no jump table). Every kernel runs the same loop twice, first untimed (WARM)
+ * and then timed, so that in a guest the warm-up and the measurement share one entry. HIDE keeps the compiler
+ * from seeing through a value, which would let it shorten a chain of operations or drop it. */
 #include "kernels.h"
 
 #if defined(__x86_64__) || defined(__aarch64__)
@@ -24,11 +24,12 @@
 #define HIDE_DOUBLE(number) __asm__ volatile("" : "+m"(number))
 #endif
 
-/* --- time ------------------------------------------------------------------------------------------------ */
+/* --- time ------------------------------------------------------------------------------------------------
+ */
 
-/* All earlier instructions have executed before the counter is read, and no later one starts before it is: RDTSCP
- * waits for the earlier ones, LFENCE holds back the later ones (Intel SDM vol. 2B, RDTSC and RDTSCP; AMD APM vol. 3,
- * where LFENCE is dispatch-serializing on every kernel that this runs on). */
+/* All earlier instructions have executed before the counter is read, and no later one starts before it is:
+ * RDTSCP waits for the earlier ones, LFENCE holds back the later ones (Intel SDM vol. 2B, RDTSC and RDTSCP;
+ * AMD APM vol. 3, where LFENCE is dispatch-serializing on every kernel that this runs on). */
 ALWAYS uint64_t ticks(const struct kernel_block *block) {
 #if defined(__x86_64__)
     uint32_t low, high;
@@ -42,9 +43,9 @@ ALWAYS uint64_t ticks(const struct kernel_block *block) {
 #endif
 }
 
-/* `for each phase`: the compiler must not know how many there are, or it would make two copies of the loop. */
-#define FOR_EACH_PHASE(phase)                                                                                 \
-    for (uint64_t phase = first_phase(); phase != PHASES; phase++)
+/* `for each phase`: the compiler must not know how many there are, or it would make two copies of the loop.
+ */
+#define FOR_EACH_PHASE(phase) for (uint64_t phase = first_phase(); phase != PHASES; phase++)
 
 ALWAYS uint64_t first_phase(void) {
     uint64_t phase = WARM;
@@ -62,7 +63,8 @@ ALWAYS void finish(struct kernel_block *block) {
     block->ticks[PHASES] = ticks(block);
 }
 
-/* --- cpu ------------------------------------------------------------------------------------------------- */
+/* --- cpu -------------------------------------------------------------------------------------------------
+ */
 
 /* One iteration: twelve dependent operations, four times multiply, add, exclusive or. */
 KERNEL uint64_t vprobe_integer_chain(struct kernel_block *block) {
@@ -70,12 +72,12 @@ KERNEL uint64_t vprobe_integer_chain(struct kernel_block *block) {
     uint64_t x = block->arguments[0];
     FOR_EACH_PHASE(phase) {
         for (uint64_t left = begin(block, phase); left != 0; left--) {
-#define LINK                                                                                                  \
-    x *= multiplier;                                                                                          \
-    HIDE(x);                                                                                                  \
-    x += addend;                                                                                              \
-    HIDE(x);                                                                                                  \
-    x ^= mask;                                                                                                \
+#define LINK                                                                                                 \
+    x *= multiplier;                                                                                         \
+    HIDE(x);                                                                                                 \
+    x += addend;                                                                                             \
+    HIDE(x);                                                                                                 \
+    x ^= mask;                                                                                               \
     HIDE(x);
             LINK LINK LINK LINK
 #undef LINK
@@ -91,10 +93,10 @@ KERNEL uint64_t vprobe_float_chain(struct kernel_block *block) {
     double x = addend;
     FOR_EACH_PHASE(phase) {
         for (uint64_t left = begin(block, phase); left != 0; left--) {
-#define LINK                                                                                                  \
-    x *= ratio;                                                                                               \
-    HIDE_DOUBLE(x);                                                                                           \
-    x += addend;                                                                                              \
+#define LINK                                                                                                 \
+    x *= ratio;                                                                                              \
+    HIDE_DOUBLE(x);                                                                                          \
+    x += addend;                                                                                             \
     HIDE_DOUBLE(x);
             LINK LINK LINK LINK
 #undef LINK
@@ -104,7 +106,8 @@ KERNEL uint64_t vprobe_float_chain(struct kernel_block *block) {
     return (uint64_t)(int64_t)(x * addend);
 }
 
-/* --- memory ---------------------------------------------------------------------------------------------- */
+/* --- memory ----------------------------------------------------------------------------------------------
+ */
 
 /* One iteration: one load, whose address the load before it returned. Goes on where the last call stopped. */
 KERNEL uint64_t vprobe_chase(struct kernel_block *block) {
@@ -122,8 +125,8 @@ KERNEL uint64_t vprobe_chase(struct kernel_block *block) {
 
 typedef double pair __attribute__((vector_size(16), may_alias));
 
-/* a[i] = b[i] + scale * c[i] over doubles, as in STREAM. One iteration: one 64-byte line of each array, that is 8
- * elements, 128 bytes read and 64 written. Goes on where the last call stopped and wraps. */
+/* a[i] = b[i] + scale * c[i] over doubles, as in STREAM. One iteration: one 64-byte line of each array, that
+ * is 8 elements, 128 bytes read and 64 written. Goes on where the last call stopped and wraps. */
 KERNEL uint64_t vprobe_triad(struct kernel_block *block) {
     const uint64_t bytes = block->stream_lines * 64;
     char *const a = (char *)(uintptr_t)block->memory, *const b = a + bytes, *const c = b + bytes;
@@ -131,11 +134,14 @@ KERNEL uint64_t vprobe_triad(struct kernel_block *block) {
     uint64_t at = block->stream_position * 64;
     FOR_EACH_PHASE(phase) {
         for (uint64_t left = begin(block, phase); left != 0; left--) {
-#define PAIR(offset)                                                                                          \
-    *(pair *)(a + at + (offset)) = *(const pair *)(b + at + (offset)) + scale * *(const pair *)(c + at + (offset));
-            PAIR(0) PAIR(16) PAIR(32) PAIR(48)
+#define PAIR(offset)                                                                                         \
+    *(pair *)(a + at + (offset)) =                                                                           \
+        *(const pair *)(b + at + (offset)) + scale * *(const pair *)(c + at + (offset));
+            PAIR(0)
+            PAIR(16)
+            PAIR(32) PAIR(48)
 #undef PAIR
-            at += 64;
+                at += 64;
             if (at == bytes)
                 at = 0;
         }
@@ -159,7 +165,8 @@ KERNEL uint64_t vprobe_touch(struct kernel_block *block) {
     return (uint64_t)(uintptr_t)page;
 }
 
-/* --- system: raw system calls, on the host only ---------------------------------------------------------- */
+/* --- system: raw system calls, on the host only ----------------------------------------------------------
+ */
 
 #if defined(HAVE_SYSCALLS)
 
@@ -247,7 +254,8 @@ KERNEL uint64_t vprobe_fork_wait(struct kernel_block *block) {
 
 #endif
 
-/* --- exits: what makes a guest leave to its hypervisor --------------------------------------------------- */
+/* --- exits: what makes a guest leave to its hypervisor ---------------------------------------------------
+ */
 
 #if defined(__x86_64__)
 
@@ -282,7 +290,8 @@ KERNEL uint64_t vprobe_cpuid(struct kernel_block *block) {
     return maximum;
 }
 
-/* One iteration: one hypercall with a number that KVM does not know. From ring 3 it is refused, with -KVM_EPERM. */
+/* One iteration: one hypercall with a number that KVM does not know. From ring 3 it is refused, with
+ * -KVM_EPERM. */
 KERNEL uint64_t vprobe_hypercall(struct kernel_block *block) {
     const uint64_t vmcall = block->flags & KERNEL_VMCALL;
     int64_t answer = 0;
@@ -314,8 +323,8 @@ KERNEL uint64_t vprobe_evidence(struct kernel_block *block) {
     return 0;
 }
 
-/* Where a vCPU starts, with the block's address in RBX. It reports at once, then runs one kernel for each entry:
- * the host writes the block, enters the guest, and gets it back at the OUT. */
+/* Where a vCPU starts, with the block's address in RBX. It reports at once, then runs one kernel for each
+ * entry: the host writes the block, enters the guest, and gets it back at the OUT. */
 __asm__(".pushsection vprobe_kernels, \"ax\", @progbits\n"
         ".p2align 6\n"
         ".globl vprobe_guest_entry\n"

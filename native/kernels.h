@@ -1,5 +1,5 @@
-/* The workload kernels: their parameter block and their names. Free of Python and of the C library, since the code
- * in kernels.c runs in guests that have neither. */
+/* The workload kernels: their parameter block and their names. Free of Python and of the C library, since the
+ * code in kernels.c runs in guests that have neither. */
 #ifndef VPROBE_KERNELS_H
 #define VPROBE_KERNELS_H
 
@@ -12,9 +12,9 @@ enum kernel_flags {
     KERNEL_VMCALL = 2, /* Intel's hypercall instruction; otherwise AMD's VMMCALL */
 };
 
-/* Everything that a kernel reads and writes, but for the workload memory. It is the page that host and guest share;
- * guest_entry (kernels.c) knows the offsets of the first three fields. Constants come through it because a constant
- * that the compiler puts into .rodata would lie outside the kernels' section. */
+/* Everything that a kernel reads and writes, but for the workload memory. It is the page that host and guest
+ * share; guest_entry (kernels.c) knows the offsets of the first three fields. Constants come through it
+ * because a constant that the compiler puts into .rodata would lie outside the kernels' section. */
 struct kernel_block {
     uint64_t entry;  /* address of the kernel, as its CPU sees it (guest_entry calls it) */
     uint64_t result; /* what the kernel returned (stored by guest_entry) */
@@ -30,11 +30,20 @@ struct kernel_block {
     uint64_t stream_position; /* next line */
     uint64_t multiplier, addend, mask;
     double float_ratio, float_addend, stream_scale;
-    uint64_t seen[8];         /* output of the kernel `evidence`: enum seen */
-    uint64_t (*clock)(void);  /* reads the time where there is no TSC */
+    uint64_t seen[8];        /* output of the kernel `evidence`: enum seen */
+    uint64_t (*clock)(void); /* reads the time where there is no TSC */
 };
 
-enum seen { SEEN_CS, SEEN_RIP, SEEN_SIGNATURE, SEEN_VENDOR_0, SEEN_VENDOR_1, SEEN_NONCE_0, SEEN_NONCE_1, SEEN_NONCE_2 };
+enum seen {
+    SEEN_CS,
+    SEEN_RIP,
+    SEEN_SIGNATURE,
+    SEEN_VENDOR_0,
+    SEEN_VENDOR_1,
+    SEEN_NONCE_0,
+    SEEN_NONCE_1,
+    SEEN_NONCE_2
+};
 
 typedef uint64_t kernel_entry(struct kernel_block *block);
 

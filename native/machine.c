@@ -12,7 +12,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* --- single steps ---------------------------------------------------------------------------------------- */
+/* --- single steps ----------------------------------------------------------------------------------------
+ */
 
 int kvm_open(struct failure *failure) {
     int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -45,8 +46,8 @@ static bool host_is(const char vendor[12]) {
     return __get_cpuid(0, &eax, &name[0], &name[2], &name[1]) && memcmp(name, vendor, 12) == 0;
 }
 
-/* Three pages that VT-x without unrestricted-guest mode needs to emulate real mode, through which every vCPU passes at
- * its reset; below 4 GiB, in no memory slot. Other backends have no use for them and may refuse. */
+/* Three pages that VT-x without unrestricted-guest mode needs to emulate real mode, through which every vCPU
+ * passes at its reset; below 4 GiB, in no memory slot. Other backends have no use for them and may refuse. */
 static int set_vtx_pages(int vm, struct failure *failure) {
     uint64_t identity_map = 0xfffbc000;
     if (!host_is("GenuineIntel"))
@@ -60,14 +61,17 @@ static int set_vtx_pages(int vm, struct failure *failure) {
 
 static int set_memory(int vm, uint32_t slot, uint64_t address, const uint8_t *host, uint64_t bytes,
                       struct failure *failure) {
-    struct kvm_userspace_memory_region region = {
-        .slot = slot, .guest_phys_addr = address, .memory_size = bytes, .userspace_addr = (uint64_t)(uintptr_t)host};
+    struct kvm_userspace_memory_region region = {.slot = slot,
+                                                 .guest_phys_addr = address,
+                                                 .memory_size = bytes,
+                                                 .userspace_addr = (uint64_t)(uintptr_t)host};
     if (bytes != 0 && ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) == -1)
         return fail(failure, "KVM_SET_USER_MEMORY_REGION");
     return 0;
 }
 
-/* --- CPUID ----------------------------------------------------------------------------------------------- */
+/* --- CPUID -----------------------------------------------------------------------------------------------
+ */
 
 /* What KVM can offer, with room for `spare` more entries. KVM says E2BIG until the array is large enough. */
 static struct kvm_cpuid2 *supported_cpuid(int kvm, uint32_t spare, struct failure *failure) {
@@ -111,7 +115,8 @@ static int set_cpuid(struct machine *machine, int kvm, const uint32_t nonce[3], 
     return status;
 }
 
-/* --- the whole ------------------------------------------------------------------------------------------- */
+/* --- the whole -------------------------------------------------------------------------------------------
+ */
 
 static int map_system(struct machine *machine, const struct layout *layout, struct failure *failure) {
     machine->system_bytes = guest_system_bytes(layout);
@@ -137,22 +142,37 @@ static int map_run(struct machine *machine, int kvm, struct failure *failure) {
     return 0;
 }
 
+static int set_system_registers(struct machine *machine, uint8_t ring, struct failure *failure) {
+    struct kvm_sregs registers;
+    if (ioctl(machine->vcpu, KVM_GET_SREGS, &registers) == -1)
+        return fail(failure, "KVM_GET_SREGS");
+    guest_set_system_registers(&registers, ring);
+    if (ioctl(machine->vcpu, KVM_SET_SREGS, &registers) == -1)
+        return fail(failure, "KVM_SET_SREGS");
+    return 0;
+}
+
 int machine_reset(struct machine *machine, struct failure *failure) {
     struct kvm_regs registers;
+    if (set_system_registers(machine, RING_USER, failure) == -1)
+        return -1;
     guest_set_registers(&registers);
     if (ioctl(machine->vcpu, KVM_SET_REGS, &registers) == -1)
         return fail(failure, "KVM_SET_REGS");
     return 0;
 }
 
-static int set_registers(struct machine *machine, struct failure *failure) {
-    struct kvm_sregs registers;
-    if (ioctl(machine->vcpu, KVM_GET_SREGS, &registers) == -1)
-        return fail(failure, "KVM_GET_SREGS");
-    guest_set_system_registers(&registers);
-    if (ioctl(machine->vcpu, KVM_SET_SREGS, &registers) == -1)
-        return fail(failure, "KVM_SET_SREGS");
-    return machine_reset(machine, failure);
+/* The OUT that the guest stopped at is only complete, and its state only whole, after the next KVM_RUN; with
+ * immediate_exit that runs no instruction (api.rst, KVM_EXIT_IO). */
+static void complete_exit(struct machine *machine) {
+    machine->run->immediate_exit = 1;
+    ioctl(machine->vcpu, KVM_RUN, 0); /* EINTR, as asked for */
+    machine->run->immediate_exit = 0;
+}
+
+int machine_set_ring(struct machine *machine, uint8_t ring, struct failure *failure) {
+    complete_exit(machine);
+    return set_system_registers(machine, ring, failure);
 }
 
 static int create(struct machine *machine, int kvm, uint8_t *memory, const struct layout *layout,
@@ -170,11 +190,11 @@ static int create(struct machine *machine, int kvm, uint8_t *memory, const struc
     /* CPUID before the registers: KVM judges them by it. */
     if (set_cpuid(machine, kvm, nonce, failure) == -1)
         return -1;
-    return set_registers(machine, failure);
+    return machine_reset(machine, failure);
 }
 
-int machine_create(struct machine *machine, uint8_t *memory, const struct layout *layout, const uint32_t nonce[3],
-                   struct failure *failure) {
+int machine_create(struct machine *machine, uint8_t *memory, const struct layout *layout,
+                   const uint32_t nonce[3], struct failure *failure) {
     *machine = NO_MACHINE;
     int kvm = kvm_open(failure);
     if (kvm == -1)

@@ -1,4 +1,5 @@
-/* A virtual machine of one vCPU on /dev/kvm: guest.c writes what lies in its memory, machine.c talks to KVM. */
+/* A virtual machine of one vCPU on /dev/kvm: guest.c writes what lies in its memory, machine.c talks to KVM.
+ */
 #ifndef VPROBE_MACHINE_H
 #define VPROBE_MACHINE_H
 
@@ -10,9 +11,11 @@
 #include <linux/kvm.h>
 #include <stddef.h>
 
-/* --- guest.c: guest-physical memory ---------------------------------------------------------------------- */
+/* --- guest.c: guest-physical memory ----------------------------------------------------------------------
+ */
 
-/* Guest addresses; virtual and physical are the same. The first page stays unmapped, so that a null pointer faults. */
+/* Guest addresses; virtual and physical are the same. The first page stays unmapped, so that a null pointer
+ * faults. */
 enum {
     GUEST_TSS = 0x1000,          /* task-state segment with its I/O permission bitmap */
     GUEST_BLOCK = 0x4000,        /* the parameter block, shared with the host */
@@ -29,10 +32,11 @@ struct layout {
 size_t guest_system_bytes(const struct layout *layout);
 void guest_write(uint8_t *system, const struct layout *layout);
 uint64_t guest_address_of(const void *code); /* of something in the kernels' section */
-void guest_set_system_registers(struct kvm_sregs *registers);
+void guest_set_system_registers(struct kvm_sregs *registers, uint8_t ring);
 void guest_set_registers(struct kvm_regs *registers);
 
-/* --- machine.c ------------------------------------------------------------------------------------------- */
+/* --- machine.c -------------------------------------------------------------------------------------------
+ */
 
 struct machine {
     int vm, vcpu; /* descriptors, -1: none */
@@ -44,15 +48,18 @@ struct machine {
     uint64_t exits;
 };
 
+enum ring { RING_KERNEL = 0, RING_USER = 3 };
+
 enum outcome { FINISHED, INTERRUPTED, FAILED, UNEXPECTED };
 
 #define NO_MACHINE ((struct machine){.vm = -1, .vcpu = -1})
 
 /* `memory` is mapped at GUEST_MEMORY and stays the caller's. */
-int machine_create(struct machine *machine, uint8_t *memory, const struct layout *layout, const uint32_t nonce[3],
-                   struct failure *failure);
+int machine_create(struct machine *machine, uint8_t *memory, const struct layout *layout,
+                   const uint32_t nonce[3], struct failure *failure);
 void machine_destroy(struct machine *machine);
-int machine_reset(struct machine *machine, struct failure *failure); /* back to the entry point */
+int machine_reset(struct machine *machine, struct failure *failure); /* to the entry point, at ring 3 */
+int machine_set_ring(struct machine *machine, uint8_t ring, struct failure *failure);
 
 /* Runs the guest until it writes to FINISH_PORT. INTERRUPTED: by a signal; call again to go on. */
 enum outcome machine_continue(struct machine *machine, struct failure *failure);

@@ -39,8 +39,8 @@ static void populate(uint8_t *address, uint64_t bytes) {
         *(volatile uint8_t *)(address + at) = 0;
 }
 
-/* Sum of AnonHugePages over the mappings in the range. madvise(MADV_HUGEPAGE) is a wish: THP may be off, or no free
- * block left; only smaps tells what came of it. Without /proc: none, which is the careful answer. */
+/* Sum of AnonHugePages over the mappings in the range. madvise(MADV_HUGEPAGE) is a wish: THP may be off, or
+ * no free block left; only smaps tells what came of it. Without /proc: none, which is the careful answer. */
 static uint64_t huge_bytes(const uint8_t *address, uint64_t bytes) {
     FILE *smaps = fopen("/proc/self/smaps", "re");
     if (smaps == NULL)
@@ -104,8 +104,8 @@ static uint64_t next_random(uint64_t *state) {
     return z ^ z >> 31;
 }
 
-/* Sattolo's algorithm (1986): a permutation that is one cycle, each with the same probability but for the bias of the
- * remainder, below 2^-32. */
+/* Sattolo's algorithm (1986): a permutation that is one cycle, each with the same probability but for the
+ * bias of the remainder, below 2^-32. */
 static void make_cycle(uint32_t *next, uint32_t count, uint64_t seed) {
     for (uint32_t i = 0; i < count; i++)
         next[i] = i;
@@ -116,8 +116,8 @@ static void make_cycle(uint32_t *next, uint32_t count, uint64_t seed) {
     }
 }
 
-int memory_lay_cycle(const struct memory *memory, uint64_t offset, uint64_t length, uint64_t stride, uint64_t seed,
-                     uint64_t seen_at, struct failure *failure) {
+int memory_lay_cycle(const struct memory *memory, uint64_t offset, uint64_t length, uint64_t stride,
+                     uint64_t seed, uint64_t seen_at, struct failure *failure) {
     uint64_t count = length / stride;
     uint32_t *next = count <= UINT32_MAX ? malloc(count * sizeof *next) : NULL;
     if (next == NULL)

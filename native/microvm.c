@@ -15,14 +15,22 @@ struct microvm {
     bool astray; /* the guest stopped within a kernel: it must start anew from its entry point */
 };
 
-/* --- errors ---------------------------------------------------------------------------------------------- */
+/* --- errors ----------------------------------------------------------------------------------------------
+ */
 
 static const char *exit_name(uint32_t reason) {
     static const char *const names[] = {
-        [KVM_EXIT_UNKNOWN] = "unknown",   [KVM_EXIT_EXCEPTION] = "exception",   [KVM_EXIT_IO] = "io",
-        [KVM_EXIT_HYPERCALL] = "hypercall", [KVM_EXIT_DEBUG] = "debug",         [KVM_EXIT_HLT] = "hlt",
-        [KVM_EXIT_MMIO] = "mmio",         [KVM_EXIT_SHUTDOWN] = "shutdown",     [KVM_EXIT_FAIL_ENTRY] = "fail entry",
-        [KVM_EXIT_INTR] = "interrupted",  [KVM_EXIT_INTERNAL_ERROR] = "internal error",
+        [KVM_EXIT_UNKNOWN] = "unknown",
+        [KVM_EXIT_EXCEPTION] = "exception",
+        [KVM_EXIT_IO] = "io",
+        [KVM_EXIT_HYPERCALL] = "hypercall",
+        [KVM_EXIT_DEBUG] = "debug",
+        [KVM_EXIT_HLT] = "hlt",
+        [KVM_EXIT_MMIO] = "mmio",
+        [KVM_EXIT_SHUTDOWN] = "shutdown",
+        [KVM_EXIT_FAIL_ENTRY] = "fail entry",
+        [KVM_EXIT_INTR] = "interrupted",
+        [KVM_EXIT_INTERNAL_ERROR] = "internal error",
     };
     const char *name = reason < sizeof names / sizeof names[0] ? names[reason] : NULL;
     return name == NULL ? "other" : name;
@@ -34,14 +42,16 @@ static void raise_unexpected(const struct machine *machine) {
     struct kvm_sregs sregs = {0};
     ioctl(machine->vcpu, KVM_GET_REGS, &regs);
     ioctl(machine->vcpu, KVM_GET_SREGS, &sregs);
-    PyErr_Format(PyExc_RuntimeError,
-                 "KVM_RUN: the guest did not finish its kernel: exit %u (%s), rip %p, rsp %p, rax %p, rdi %p, "
-                 "cr2 %p, cs %x",
-                 run->exit_reason, exit_name(run->exit_reason), (void *)regs.rip, (void *)regs.rsp,
-                 (void *)regs.rax, (void *)regs.rdi, (void *)sregs.cr2, sregs.cs.selector);
+    PyErr_Format(
+        PyExc_RuntimeError,
+        "KVM_RUN: the guest did not finish its kernel: exit %u (%s), rip %p, rsp %p, rax %p, rdi %p, "
+        "cr2 %p, cs %x",
+        run->exit_reason, exit_name(run->exit_reason), (void *)regs.rip, (void *)regs.rsp, (void *)regs.rax,
+        (void *)regs.rdi, (void *)sregs.cr2, sregs.cs.selector);
 }
 
-/* --- execution ------------------------------------------------------------------------------------------- */
+/* --- execution -------------------------------------------------------------------------------------------
+ */
 
 /* Runs the guest to its next FINISH_PORT; Python's signal handlers run when a signal interrupts it. */
 static int run_guest(struct microvm *vm) {
@@ -88,7 +98,8 @@ static int execute_in_guest(struct host *host, kernel_entry *entry) {
     return run_guest(vm);
 }
 
-/* --- life ------------------------------------------------------------------------------------------------ */
+/* --- life ------------------------------------------------------------------------------------------------
+ */
 
 static void release_machine(struct host *host) {
     machine_destroy(&((struct microvm *)host)->machine);
@@ -118,7 +129,8 @@ static int to_nonce(PyObject *object, uint32_t nonce[3]) {
     memset(nonce, 0, 12);
     if (object == NULL)
         return 0;
-    PyObject *bytes = PyLong_Check(object) ? PyObject_CallMethod(object, "to_bytes", "is", 12, "little") : NULL;
+    PyObject *bytes =
+        PyLong_Check(object) ? PyObject_CallMethod(object, "to_bytes", "is", 12, "little") : NULL;
     if (bytes == NULL) {
         PyErr_Clear();
         PyErr_SetString(PyExc_ValueError, "nonce: must be an integer from 0 to 2**96 - 1");
@@ -154,17 +166,48 @@ static int vm_init(PyObject *self, PyObject *args, PyObject *keywords) {
     return -1;
 }
 
-/* --- evidence -------------------------------------------------------------------------------------------- */
+/* --- evidence --------------------------------------------------------------------------------------------
+ */
 
 static PyObject *seen_nonce(const uint64_t *seen) {
-    uint32_t words[3] = {(uint32_t)seen[SEEN_NONCE_0], (uint32_t)seen[SEEN_NONCE_1], (uint32_t)seen[SEEN_NONCE_2]};
+    uint32_t words[3] = {(uint32_t)seen[SEEN_NONCE_0], (uint32_t)seen[SEEN_NONCE_1],
+                         (uint32_t)seen[SEEN_NONCE_2]};
     return PyObject_CallMethod((PyObject *)&PyLong_Type, "from_bytes", "y#s", (const char *)words,
                                (Py_ssize_t)sizeof words, "little");
 }
 
-static PyObject *describe(const struct microvm *vm, uint64_t cr3) {
-    const uint64_t *seen = vm->host.block->seen;
-    PyObject *nonce = seen_nonce(seen);
+enum { SEEN = sizeof((struct kernel_block *)0)->seen / sizeof(uint64_t) };
+
+static int look(struct microvm *vm, uint64_t seen[SEEN]) {
+    int status = execute_in_guest(&vm->host, vprobe_evidence);
+    memcpy(seen, vm->host.block->seen, SEEN * sizeof *seen);
+    return status;
+}
+
+static int set_ring(struct microvm *vm, uint8_t ring) {
+    struct failure failure = {0};
+    int status = machine_set_ring(&vm->machine, ring, &failure);
+    if (status == -1)
+        raise_failure(&failure);
+    return status;
+}
+
+/* Looks twice: at ring 3, where the kernels run, and at ring 0 for the nonce. Under kvm_pvm a CPUID of ring 3
+ * never reaches KVM (the hypervisor below answers it as it answers the host), while one of ring 0 is emulated
+ * by KVM. */
+static int gather(struct microvm *vm, uint64_t user[SEEN], uint64_t kernel[SEEN]) {
+    if (look(vm, user) == -1 || set_ring(vm, RING_KERNEL) == -1)
+        return -1;
+    int status = look(vm, kernel);
+    if (status == 0)
+        status = set_ring(vm, RING_USER);
+    if (status == -1)
+        vm->astray = true; /* recover() brings it back to ring 3 */
+    return status;
+}
+
+static PyObject *describe(const uint64_t *seen, const uint64_t *seen_by_kernel, uint64_t cr3) {
+    PyObject *nonce = seen_nonce(seen_by_kernel);
     if (nonce == NULL)
         return NULL;
     char vendor[13] = "";
@@ -182,9 +225,10 @@ static PyObject *vm_evidence(PyObject *self, PyObject *args) {
     PyObject *result = NULL;
     if (host_enter(&vm->host) == -1)
         return NULL;
-    if (execute_in_guest(&vm->host, vprobe_evidence) == 0) {
+    uint64_t user[SEEN], kernel[SEEN];
+    if (gather(vm, user, kernel) == 0) {
         ioctl(vm->machine.vcpu, KVM_GET_SREGS, &registers);
-        result = describe(vm, registers.cr3);
+        result = describe(user, kernel, registers.cr3);
     }
     host_leave(&vm->host);
     return result;
@@ -195,7 +239,8 @@ static PyObject *get_exits(PyObject *self, void *closure) {
     return PyLong_FromUnsignedLongLong(((struct microvm *)self)->machine.exits);
 }
 
-/* --- time_microvm ---------------------------------------------------------------------------------------- */
+/* --- time_microvm ----------------------------------------------------------------------------------------
+ */
 
 static int time_create_vm(int kvm, uint64_t *ns, struct failure *failure) {
     uint64_t start = clock_ns();
@@ -235,7 +280,9 @@ static int time_first_instruction(int kvm, uint64_t *ns, struct failure *failure
     while (outcome == INTERRUPTED);
     *ns += clock_ns() - start;
     machine_destroy(&machine);
-    return outcome == FINISHED ? 0 : outcome == FAILED ? -1 : fail_with(failure, "KVM_RUN (first instruction)", EIO);
+    return outcome == FINISHED ? 0
+           : outcome == FAILED ? -1
+                               : fail_with(failure, "KVM_RUN (first instruction)", EIO);
 }
 
 typedef int timed_step(int kvm, uint64_t *ns, struct failure *failure);
@@ -327,7 +374,8 @@ static PyGetSetDef properties[] = {
 
 #endif
 
-/* --- the type -------------------------------------------------------------------------------------------- */
+/* --- the type --------------------------------------------------------------------------------------------
+ */
 
 static PyMethodDef methods[] = {
     {"evidence", vm_evidence, METH_NOARGS, "What guest code saw."},

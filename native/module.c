@@ -21,11 +21,13 @@
 
 static PyMethodDef functions[] = {
     {"cpuid", native_cpuid, METH_VARARGS, "cpuid(cpu, leaf, subleaf=0) -> (eax, ebx, ecx, edx)"},
-    {"cpuid_dump", native_cpuid_dump, METH_VARARGS, "cpuid_dump(cpu) -> [(leaf, subleaf, eax, ebx, ecx, edx)]"},
+    {"cpuid_dump", native_cpuid_dump, METH_VARARGS,
+     "cpuid_dump(cpu) -> [(leaf, subleaf, eax, ebx, ecx, edx)]"},
     {"read_msr", native_read_msr, METH_VARARGS, "read_msr(cpu, index) -> value"},
     {"tsc", native_tsc, METH_NOARGS, "The time-stamp counter."},
     {"monotonic_ns", native_monotonic_ns, METH_NOARGS, "CLOCK_MONOTONIC in ns."},
-    {"calibrate_tsc", native_calibrate_tsc, METH_VARARGS, "calibrate_tsc(duration_ns=20000000) -> ns per tick"},
+    {"calibrate_tsc", native_calibrate_tsc, METH_VARARGS,
+     "calibrate_tsc(duration_ns=20000000) -> ns per tick"},
     {"kernels", native_kernels, METH_NOARGS, "Names of the workload kernels."},
     {"kernel_code_hash", native_kernel_code_hash, METH_NOARGS, "SHA-256 of the kernels' loaded bytes."},
     {"spawn_echo", native_spawn_echo, METH_NOARGS, "spawn_echo() -> (pid, write to, read from)"},
@@ -56,11 +58,8 @@ static PyModuleDef_Slot slots[] = {
 };
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "_native",
-    .m_doc = "Raw reads and tight timed loops. Python decodes.",
-    .m_methods = functions,
-    .m_slots = slots,
+    PyModuleDef_HEAD_INIT,  .m_name = "_native", .m_doc = "Raw reads and tight timed loops. Python decodes.",
+    .m_methods = functions, .m_slots = slots,
 };
 
 PyMODINIT_FUNC PyInit__native(void) {

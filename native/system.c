@@ -30,8 +30,9 @@ static _Noreturn void echo_bytes(int in, int out) {
     }
 }
 
-/* The child holds no descriptor but its two, so that it can neither keep another process's pipe open nor miss the
- * end of its own. Ctrl-C reaches the whole foreground group: the child leaves it to the parent to end it. */
+/* The child holds no descriptor but its two, so that it can neither keep another process's pipe open nor miss
+ * the end of its own. Ctrl-C reaches the whole foreground group: the child leaves it to the parent to end it.
+ */
 static _Noreturn void become_echo(const struct echo *echo, bool watch_parent, pid_t parent) {
     sigset_t none;
     sigemptyset(&none);
@@ -61,7 +62,8 @@ static int start_echo(struct echo *echo, struct failure *failure) {
         close_pipe(echo->to_child);
         return -1;
     }
-    /* PR_SET_PDEATHSIG fires when the forking *thread* ends: of use only where that is the process's own end. */
+    /* PR_SET_PDEATHSIG fires when the forking *thread* ends: of use only where that is the process's own end.
+     */
     pid_t parent = getpid();
     bool main_thread = syscall(SYS_gettid) == parent;
     echo->pid = fork();

@@ -1,4 +1,5 @@
-/* What the files of the extension share: the limited API, errors, arguments. No file but kernels.c lacks it. */
+/* What the files of the extension share: the limited API, errors, arguments. No file but kernels.c lacks it.
+ */
 #ifndef VPROBE_NATIVE_H
 #define VPROBE_NATIVE_H
 
@@ -12,7 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* --- errors.c -------------------------------------------------------------------------------------------- */
+/* --- errors.c --------------------------------------------------------------------------------------------
+ */
 
 /* A failed call. Code that runs without the GIL fills it in, its caller raises it. */
 struct failure {
@@ -30,7 +32,8 @@ PyObject *raise_not_x86(const char *call);              /* NotImplementedError; 
 int to_uint64(PyObject *value, const char *name, uint64_t *result);
 int to_bounded(PyObject *value, const char *name, uint64_t low, uint64_t high, uint64_t *result);
 
-/* --- the functions of the module ------------------------------------------------------------------------- */
+/* --- the functions of the module -------------------------------------------------------------------------
+ */
 
 PyObject *native_cpuid(PyObject *module, PyObject *args);
 PyObject *native_cpuid_dump(PyObject *module, PyObject *args);
@@ -46,7 +49,8 @@ PyObject *native_time_microvm(PyObject *module, PyObject *args);
 extern PyType_Spec kernel_host_spec;
 extern PyType_Spec microvm_spec;
 
-/* --- clock.c --------------------------------------------------------------------------------------------- */
+/* --- clock.c ---------------------------------------------------------------------------------------------
+ */
 
 uint64_t clock_ns(void); /* CLOCK_MONOTONIC */
 uint64_t clock_ticks(void);

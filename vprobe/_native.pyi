@@ -43,7 +43,25 @@ def calibrate_tsc(duration_ns: int = 20_000_000, /) -> float:
 # --- kernels.c ---------------------------------------------------------------------------------------------------------
 
 def kernels() -> tuple[str, ...]:
-    """Names of the workload kernels that the section holds."""
+    """Names of the workload kernels that the section holds. What one iteration of each is, and its arguments:
+
+    integer_chain    twelve dependent operations on 64-bit integers: four times multiply, add, exclusive or. a0: start value
+    float_chain      eight dependent double operations: four times multiply, add
+    chase            one load whose address the load before it returned, over the cycle that build_chase() laid last;
+                     goes on where the last call stopped. Result: the address reached
+    triad            one 64-byte line of a[i] = b[i] + s * c[i]: 8 elements, 128 bytes read and 64 written; the arrays are
+                     each a third of the memory (at least 4032 bytes in all); goes on where the last call stopped and wraps
+    touch            one 8-byte store into the next page of `page_bytes`, from offset a0 on: warm + timed pages must lie in
+                     the memory. A page is fresh after discard(). Keeps no position
+    getpid           one getpid system call (host only)
+    pipe_round_trip  one byte written to descriptor a0, one read from descriptor a1 (host only; see spawn_echo)
+    fork_wait        one child forked that exits at once and is waited for (host only)
+    out              one byte written to an I/O port: an exit to user space (micro-VM only)
+    cpuid            one CPUID of leaf 0. Result: the highest leaf
+    hypercall        one VMCALL or VMMCALL (micro-VM only). From ring 3 KVM refuses it. Result: -1 (KVM_EPERM) as 64 bits
+
+    triad and touch write over a cycle: call build_chase() again, or use one host for each.
+    """
 
 def kernel_code_hash() -> str:
     """SHA-256 of the loaded bytes of the kernels' section, as hex."""
@@ -66,12 +84,18 @@ class KernelHost:
         """Run `warm` untimed and then `timed` iterations; (ticks of the timed part, result).
 
         a0 to a3 are the kernel's own arguments (kernels.c documents each). State such as the position in a chase is kept
-        between calls. ValueError for an unknown kernel or arguments that would leave the memory.
+        between calls. ValueError for an unknown kernel, one that cannot run here, or arguments that would leave the
+        memory; OSError with the kernel's name where a system call in it fails. A MicroVM can be interrupted by a signal
+        (Ctrl-C); a kernel on the host only where it makes system calls. One thread at a time (ValueError).
         """
     def build_chase(self, offset: int, length: int, stride: int, seed: int, /) -> None:
-        """Lay one random cycle of pointers, one node every `stride` bytes, over memory[offset:offset+length]."""
+        """Lay one random cycle of pointers, one node every `stride` bytes, over memory[offset:offset+length].
+
+        At least two nodes; offset and stride are multiples of 8 bytes. The next `chase` starts at `offset`. The same seed
+        gives the same cycle.
+        """
     def discard(self, offset: int, length: int, /) -> None:
-        """Give pages back to the kernel, so that the next touch faults."""
+        """Give whole pages (multiples of `page_bytes`) back to the kernel, so that the next touch faults."""
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -83,7 +107,8 @@ class KernelHost:
 def spawn_echo() -> tuple[int, int, int]:
     """A child process that echoes single bytes: (pid, descriptor to write to, descriptor to read from).
 
-    Arguments a0 and a1 of the kernel `pipe_round_trip`. The child ends when the write end is closed, or with its parent.
+    Arguments a0 and a1 of the kernel `pipe_round_trip`. The child ends when the write end is closed, or with its parent;
+    the caller waits for it (os.waitpid) and closes the descriptors.
     """
 
 # --- microvm.c ---------------------------------------------------------------------------------------------------------
@@ -93,12 +118,17 @@ class MicroVM(KernelHost):
 
     OSError with errno where /dev/kvm does not open or KVM refuses; RuntimeError with KVM's exit reason and the guest's
     registers where the guest does something unexpected. `nonce` (0 to 2**96-1) is planted in a CPUID leaf of the guest
-    for evidence(). `cpuid_signature` and `guest_nonce` are read by guest code, never by the host.
+    for evidence().
     """
 
     def __init__(self, memory_bytes: int, page_bytes: int = 4096, nonce: int = 0) -> None: ...
     def evidence(self) -> dict[str, int | str]:
-        """What guest code saw: {"ring", "cpuid_signature", "nonce", "rip", "cr3_host": …}; see microvm.c."""
+        """What guest code saw: "ring" (CPL at which kernels run), "cpuid_signature" (leaf 1 EAX), "cpuid_vendor" (leaf 0),
+        "nonce", "rip"; and "cr3_host": the root of the guest's page tables, as the host reads it from the vCPU.
+
+        All but cr3_host is read by guest code, never by the host. The nonce is read at ring 0: under kvm_pvm a CPUID of
+        ring 3 is answered by the hypervisor below and does not reach KVM.
+        """
     exits: int
     """KVM exits to user space so far."""
 
