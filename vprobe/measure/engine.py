@@ -26,7 +26,7 @@ from vprobe.measure.journal import Journal, Line
 from vprobe.measure.plan import BASE, COMMAND, Plan, PlannedArm, Task
 from vprobe.measure.protocol import PrepareReply
 from vprobe.measure.schedule import draw_rows, visit_source
-from vprobe.measure.sessions import Boot, Site, boot, controller_away_from
+from vprobe.measure.sessions import Boot, Site, boot, controller_beside
 from vprobe.measure.variants import check_out
 from vprobe.measure.visit import Watch, finished, prepare, release, run_rounds
 from vprobe.model import EnvironmentRecord, Run, Skipped, Visit
@@ -178,7 +178,7 @@ class Engine:
         self.skipped += skipped
         arms = tuple(arm for arm in arms if arm.name in ready)
         if arms:
-            with controller_away_from(self.plan.cpus):
+            with controller_beside(self.plan.cpus):
                 sizes = self._sizes(this, task, arms, handle)
                 rows, orders = self._orders(task.name, number, arms, self.plan.preset.rounds)
                 columns = run_rounds(this, handle, orders, sizes, {arm.name: arm.work_factor for arm in arms})
@@ -200,7 +200,7 @@ class Engine:
     def _command_visit(self, this: Boot, task: Task, number: int, watch: Watch) -> None:
         arms = self._arms(task)
         commands = whole_sessions.commands_by_arm(arms, self.plan.command)
-        with controller_away_from(self.plan.cpus):
+        with controller_beside(self.plan.cpus):
             first, rounds = whole_sessions.command_rounds(this, commands, self.plan.preset.command_budget_ns)
             rounds = self.rounds.setdefault(task.name, rounds)
             rows, orders = self._orders(task.name, number, arms, rounds)
