@@ -9,6 +9,7 @@ from setuptools.command.build_ext import build_ext
 SOURCES = [
     "module",
     "errors",
+    "affinity",
     "cpuid",
     "msr",
     "clock",
@@ -16,12 +17,15 @@ SOURCES = [
     "kernel_table",
     "memory",
     "kernel_host",
+    "host_memory",
+    "run",
     "system",
     "guest",
     "machine",
     "microvm",
+    "microvm_timing",
 ]
-HEADERS = ["vprobe_native.h", "kernels.h", "kernel_host.h", "machine.h"]
+HEADERS = ["target.h", "vprobe_native.h", "kernels.h", "kernel_host.h", "machine.h"]
 
 # The kernels' bytes must be whole in themselves, since they are copied into guests: nothing that a compiler adds of its
 # own accord (calls into the C library, jump tables in .rodata, canaries, instrumentation) may appear in them, and no

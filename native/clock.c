@@ -3,7 +3,7 @@
 
 #include <errno.h>
 #include <time.h>
-#if defined(__x86_64__)
+#if defined(VPROBE_X86)
 #include <cpuid.h>
 #endif
 
@@ -18,7 +18,7 @@ uint64_t clock_ns(void) {
 }
 
 bool cpu_has_rdtscp(void) {
-#if defined(__x86_64__)
+#if defined(VPROBE_X86)
     uint32_t eax, ebx, ecx, edx;
     return __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && (edx >> 27 & 1);
 #else
@@ -28,7 +28,7 @@ bool cpu_has_rdtscp(void) {
 
 /* LFENCE; RDTSC; LFENCE is in order on every CPU and asks no CPUID first (Intel SDM vol. 2B, RDTSC). */
 uint64_t clock_ticks(void) {
-#if defined(__x86_64__)
+#if defined(VPROBE_X86)
     uint32_t low, high;
     __asm__ volatile("lfence\n\trdtsc\n\tlfence" : "=a"(low), "=d"(high) : : "memory");
     return (uint64_t)high << 32 | low;

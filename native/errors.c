@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/utsname.h>
 
 int fail_with(struct failure *failure, const char *call, int number) {
     failure->number = number;
@@ -32,9 +31,8 @@ PyObject *raise_failure(const struct failure *failure) {
 }
 
 PyObject *raise_not_x86(const char *call) {
-    struct utsname name;
-    const char *machine = uname(&name) == 0 ? name.machine : "this machine";
-    return PyErr_Format(PyExc_NotImplementedError, "%s: needs an x86_64 CPU, this is %s", call, machine);
+    return PyErr_Format(PyExc_NotImplementedError, "%s: needs an x86_64 CPU, this build is for %s", call,
+                        VPROBE_MACHINE);
 }
 
 int to_bounded(PyObject *value, const char *name, uint64_t low, uint64_t high, uint64_t *result) {

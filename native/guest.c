@@ -4,7 +4,7 @@
  * interrupt table: any exception is a triple fault, which KVM reports as a shutdown. */
 #include "machine.h"
 
-#if defined(__x86_64__)
+#if defined(VPROBE_X86)
 
 #include <string.h>
 
@@ -12,8 +12,7 @@ enum { PAGE = 4096, TABLE_ENTRIES = 512 };
 #define HUGE (2ull << 20)
 #define GIB  (1ull << 30)
 
-/* --- page tables (Intel SDM vol. 3A, 4.5; AMD APM vol. 2, 5.3) -------------------------------------------
- */
+/* --- page tables (Intel SDM vol. 3A, 4.5; AMD APM vol. 2, 5.3) --------------------------------------- */
 
 /* Accessed and dirty are preset, so that the CPU never writes the tables. */
 enum { PRESENT = 1, WRITABLE = 2, USER = 4, ACCESSED = 0x20, DIRTY = 0x40, LARGE = 0x80 };
@@ -87,8 +86,7 @@ static void write_page_tables(uint8_t *system, const struct layout *layout) {
     }
 }
 
-/* --- the task-state segment (Intel SDM vol. 3A, 8.7 and vol. 1, 19.5.2) ----------------------------------
- */
+/* --- the task-state segment (Intel SDM vol. 3A, 8.7 and vol. 1, 19.5.2) ------------------------------ */
 
 enum { TSS_HEAD = 104, TSS_IO_MAP_BASE = 102, IO_BITMAP = 65536 / 8, TSS_BYTES = TSS_HEAD + IO_BITMAP + 1 };
 
@@ -110,8 +108,7 @@ void guest_write(uint8_t *system, const struct layout *layout) {
     write_page_tables(system, layout);
 }
 
-/* --- registers (Intel SDM vol. 3C, 27.3.1 says what VT-x demands of them) --------------------------------
- */
+/* --- registers (Intel SDM vol. 3C, 27.3.1 says what VT-x demands of them) ---------------------------- */
 
 static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool code, uint8_t ring) {
     return (struct kvm_segment){.limit = 0xffffffff,

@@ -6,8 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* --- life ------------------------------------------------------------------------------------------------
- */
+/* --- life -------------------------------------------------------------------------------------------- */
 
 int host_parse(PyObject *args, PyObject *keywords, bool in_guest, uint64_t *memory_bytes,
                uint64_t *page_bytes, PyObject **nonce) {
@@ -116,8 +115,7 @@ static void host_dealloc(PyObject *self) {
     Py_DECREF(type);
 }
 
-/* --- entering and leaving --------------------------------------------------------------------------------
- */
+/* --- entering and leaving ---------------------------------------------------------------------------- */
 
 int host_enter(struct host *host) {
     const char *why = NULL;
@@ -139,230 +137,6 @@ void host_leave(struct host *host) {
     host->busy = false;
 }
 
-static int check_range(const struct host *host, uint64_t offset, uint64_t length, uint64_t end) {
-    (void)host;
-    if (offset <= end && length <= end - offset)
-        return 0;
-    PyErr_Format(PyExc_ValueError, "%llu bytes at %llu leave the memory of %llu bytes",
-                 (unsigned long long)length, (unsigned long long)offset, (unsigned long long)end);
-    return -1;
-}
-
-/* --- run -------------------------------------------------------------------------------------------------
- */
-
-static int prepare_cycle(const struct host *host) {
-    if (host->content == CYCLE_LAID)
-        return 0;
-    PyErr_SetString(PyExc_ValueError, "chase: no cycle is laid, or it was written over; call build_chase");
-    return -1;
-}
-
-static void fill_arrays(struct host *host, uint64_t lines) {
-    double *memory = (double *)host->memory.address;
-    for (uint64_t i = 0; i < lines * 3 * 8; i++)
-        memory[i] = 1.0;
-    host->block->stream_lines = lines;
-    host->block->stream_position = 0;
-    host->content = ARRAYS_FILLED;
-}
-
-/* Three arrays of a third each, cut so that the same element of two arrays never has the same page offset:
- * some CPUs take a load for dependent on an earlier store by its low 12 bits (Intel Optimization Manual, 4K
- * aliasing). */
-static int prepare_arrays(struct host *host) {
-    enum { LINES_PER_PAGE = SMALL_PAGE / 64, STAGGER = LINES_PER_PAGE / 3 };
-    uint64_t lines = host->memory.bytes / (3 * 64);
-    if (lines < STAGGER) {
-        PyErr_Format(PyExc_ValueError, "triad: needs a memory of at least %d bytes", 3 * 64 * STAGGER);
-        return -1;
-    }
-    lines -= (lines - STAGGER) % LINES_PER_PAGE;
-    if (host->content == ARRAYS_FILLED)
-        return 0;
-    /* Whatever lies there could be denormal numbers, which cost a hundred times as much. */
-    Py_BEGIN_ALLOW_THREADS;
-    fill_arrays(host, lines);
-    Py_END_ALLOW_THREADS;
-    return 0;
-}
-
-static int prepare_pages(struct host *host) {
-    const struct kernel_block *block = host->block;
-    uint64_t pages, bytes, warm = block->iterations[WARM], timed = block->iterations[TIMED];
-    uint64_t offset = block->arguments[0];
-    if (__builtin_add_overflow(warm, timed, &pages) ||
-        __builtin_mul_overflow(pages, host->memory.page_bytes, &bytes))
-        bytes = UINT64_MAX;
-    if (check_range(host, offset, bytes, host->memory.mapped) == -1)
-        return -1;
-    if (offset % sizeof(uint64_t) != 0) {
-        PyErr_SetString(PyExc_ValueError, "touch: a0 must be a multiple of 8");
-        return -1;
-    }
-    if (bytes != 0)
-        host->content = BLANK;
-    return 0;
-}
-
-static int prepare(struct host *host, const struct kernel *kernel) {
-    bool elsewhere = kernel->place == (host->in_guest ? HOST_ONLY : GUEST_ONLY);
-    if (elsewhere) {
-        PyErr_Format(PyExc_ValueError, "%s: runs %s only", kernel->name,
-                     host->in_guest ? "on the host, in a KernelHost," : "in a guest, in a MicroVM,");
-        return -1;
-    }
-    switch (kernel->need) {
-    case CYCLE:
-        return prepare_cycle(host);
-    case ARRAYS:
-        return prepare_arrays(host);
-    case PAGES:
-        return prepare_pages(host);
-    case NOTHING:
-        break;
-    }
-    return 0;
-}
-
-static int check_result(const struct host *host, const struct kernel *kernel) {
-    uint64_t number = host->block->error;
-    if (number == 0)
-        return 0;
-    /* An interrupted system call is most often Ctrl-C. */
-    if (number != EINTR || PyErr_CheckSignals() == 0) {
-        struct failure failure = {.number = (int)number, .call = kernel->name};
-        raise_failure(&failure);
-    }
-    return -1;
-}
-
-static PyObject *run_kernel(struct host *host, const struct kernel *kernel, const uint64_t numbers[6]) {
-    struct kernel_block *block = host->block;
-    memcpy(block->iterations, numbers, 2 * sizeof *numbers);
-    memcpy(block->arguments, numbers + 2, 4 * sizeof *numbers);
-    block->error = 0;
-    if (prepare(host, kernel) == -1 || host->execute(host, kernel->entry) == -1 ||
-        check_result(host, kernel) == -1)
-        return NULL;
-    return Py_BuildValue("(KK)", (unsigned long long)(block->ticks[PHASES] - block->ticks[TIMED]),
-                         (unsigned long long)block->result);
-}
-
-static PyObject *host_run(PyObject *self, PyObject *args) {
-    static const char *const names[6] = {"warm", "timed", "a0", "a1", "a2", "a3"};
-    struct host *host = (struct host *)self;
-    PyObject *name, *objects[6] = {NULL};
-    uint64_t numbers[6] = {0};
-    if (!PyArg_ParseTuple(args, "UOO|OOOO:run", &name, &objects[0], &objects[1], &objects[2], &objects[3],
-                          &objects[4], &objects[5]))
-        return NULL;
-    for (int i = 0; i < 6; i++)
-        if (objects[i] != NULL && to_uint64(objects[i], names[i], &numbers[i]) == -1)
-            return NULL;
-    const char *text = PyUnicode_AsUTF8AndSize(name, NULL);
-    const struct kernel *kernel = text == NULL ? NULL : find_kernel(text);
-    if (text == NULL)
-        return NULL;
-    if (kernel == NULL)
-        return PyErr_Format(PyExc_ValueError, "run: no kernel is named %R", name);
-    if (host_enter(host) == -1)
-        return NULL;
-    PyObject *result = run_kernel(host, kernel, numbers);
-    host_leave(host);
-    return result;
-}
-
-/* --- memory ----------------------------------------------------------------------------------------------
- */
-
-static int check_chase(const struct host *host, uint64_t offset, uint64_t length, uint64_t stride) {
-    if (check_range(host, offset, length, host->memory.bytes) == -1)
-        return -1;
-    const char *why = NULL;
-    if (offset % sizeof(void *) != 0)
-        why = "build_chase: offset must be a multiple of the size of a pointer";
-    else if (stride < sizeof(void *) || stride % sizeof(void *) != 0)
-        why = "build_chase: stride must be a positive multiple of the size of a pointer";
-    else if (length / stride < 2)
-        why = "build_chase: length must hold at least two strides";
-    if (why != NULL)
-        PyErr_SetString(PyExc_ValueError, why);
-    return why == NULL ? 0 : -1;
-}
-
-static int build_chase(struct host *host, uint64_t offset, uint64_t length, uint64_t stride, uint64_t seed) {
-    struct failure failure = {0};
-    int status;
-    if (check_chase(host, offset, length, stride) == -1)
-        return -1;
-    Py_BEGIN_ALLOW_THREADS;
-    status = memory_lay_cycle(&host->memory, offset, length, stride, seed, host->seen_at, &failure);
-    Py_END_ALLOW_THREADS;
-    if (status == -1) {
-        raise_failure(&failure);
-        return -1;
-    }
-    host->content = CYCLE_LAID;
-    host->cycle_offset = offset;
-    host->cycle_length = length;
-    host->block->chase = host->seen_at + offset;
-    return 0;
-}
-
-static PyObject *host_build_chase(PyObject *self, PyObject *args) {
-    struct host *host = (struct host *)self;
-    PyObject *objects[4];
-    uint64_t offset, length, stride, seed;
-    if (!PyArg_ParseTuple(args, "OOOO:build_chase", &objects[0], &objects[1], &objects[2], &objects[3]) ||
-        to_uint64(objects[0], "offset", &offset) == -1 || to_uint64(objects[1], "length", &length) == -1 ||
-        to_uint64(objects[2], "stride", &stride) == -1 || to_uint64(objects[3], "seed", &seed) == -1 ||
-        host_enter(host) == -1)
-        return NULL;
-    int status = build_chase(host, offset, length, stride, seed);
-    host_leave(host);
-    if (status == -1)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-static int discard(struct host *host, uint64_t offset, uint64_t length) {
-    struct failure failure = {0};
-    int status;
-    if (check_range(host, offset, length, host->memory.mapped) == -1)
-        return -1;
-    if (offset % host->memory.page_bytes != 0 || length % host->memory.page_bytes != 0) {
-        PyErr_Format(PyExc_ValueError, "discard: offset and length must be multiples of %d",
-                     (int)host->memory.page_bytes);
-        return -1;
-    }
-    bool spares_cycle = host->content == CYCLE_LAID && (offset + length <= host->cycle_offset ||
-                                                        host->cycle_offset + host->cycle_length <= offset);
-    if (length != 0 && !spares_cycle)
-        host->content = BLANK;
-    Py_BEGIN_ALLOW_THREADS;
-    status = memory_discard(&host->memory, offset, length, &failure);
-    Py_END_ALLOW_THREADS;
-    if (status == -1)
-        raise_failure(&failure);
-    return status;
-}
-
-static PyObject *host_discard(PyObject *self, PyObject *args) {
-    struct host *host = (struct host *)self;
-    PyObject *objects[2];
-    uint64_t offset, length;
-    if (!PyArg_ParseTuple(args, "OO:discard", &objects[0], &objects[1]) ||
-        to_uint64(objects[0], "offset", &offset) == -1 || to_uint64(objects[1], "length", &length) == -1 ||
-        host_enter(host) == -1)
-        return NULL;
-    int status = discard(host, offset, length);
-    host_leave(host);
-    if (status == -1)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
 static PyObject *close_method(PyObject *self, PyObject *args) {
     (void)args;
     if (host_check_unused((struct host *)self) == -1)
@@ -375,8 +149,7 @@ static PyObject *enter_method(PyObject *self, PyObject *args) {
     return Py_NewRef(self);
 }
 
-/* --- the type --------------------------------------------------------------------------------------------
- */
+/* --- the type ---------------------------------------------------------------------------------------- */
 
 static PyObject *get_memory_bytes(PyObject *self, void *closure) {
     (void)closure;

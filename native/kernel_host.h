@@ -9,8 +9,7 @@
 
 enum { SMALL_PAGE = 4096, HUGE_PAGE = 2 << 20 };
 
-/* --- memory.c --------------------------------------------------------------------------------------------
- */
+/* --- memory.c ---------------------------------------------------------------------------------------- */
 
 struct memory {
     uint8_t *address;    /* aligned to HUGE_PAGE; NULL if there is none */
@@ -25,8 +24,7 @@ int memory_discard(const struct memory *memory, uint64_t offset, uint64_t length
 int memory_lay_cycle(const struct memory *memory, uint64_t offset, uint64_t length, uint64_t stride,
                      uint64_t seed, uint64_t seen_at, struct failure *failure);
 
-/* --- kernel_table.c --------------------------------------------------------------------------------------
- */
+/* --- kernel_table.c ---------------------------------------------------------------------------------- */
 
 enum place { ANYWHERE, HOST_ONLY, GUEST_ONLY };
 
@@ -42,8 +40,7 @@ struct kernel {
 
 const struct kernel *find_kernel(const char *name); /* or NULL */
 
-/* --- kernel_host.c ---------------------------------------------------------------------------------------
- */
+/* --- kernel_host.c ----------------------------------------------------------------------------------- */
 
 /* What the memory holds: a cycle is destroyed by the kernels that write, and to read a stale one would be to
  * follow pointers to nowhere. */
@@ -69,5 +66,12 @@ int host_enter(struct host *host); /* 0, or -1 with ValueError: closed or busy *
 void host_leave(struct host *host);
 void host_fill_block(struct host *host);
 void host_close(struct host *host);
+
+/* --- run.c, host_memory.c: methods of KernelHost ----------------------------------------------------- */
+
+int check_range(uint64_t offset, uint64_t length, uint64_t end); /* 0, or -1 with ValueError */
+PyObject *host_run(PyObject *self, PyObject *args);
+PyObject *host_build_chase(PyObject *self, PyObject *args);
+PyObject *host_discard(PyObject *self, PyObject *args);
 
 #endif

@@ -9,12 +9,12 @@ static const struct kernel table[] = {
     {"chase", vprobe_chase, ANYWHERE, CYCLE},
     {"triad", vprobe_triad, ANYWHERE, ARRAYS},
     {"touch", vprobe_touch, ANYWHERE, PAGES},
-#if defined(__x86_64__) || defined(__aarch64__)
+#if defined(VPROBE_SYSCALLS)
     {"getpid", vprobe_getpid, HOST_ONLY, NOTHING},
     {"pipe_round_trip", vprobe_pipe_round_trip, HOST_ONLY, NOTHING},
     {"fork_wait", vprobe_fork_wait, HOST_ONLY, NOTHING},
 #endif
-#if defined(__x86_64__)
+#if defined(VPROBE_X86)
     {"out", vprobe_out, GUEST_ONLY, NOTHING},
     {"cpuid", vprobe_cpuid, ANYWHERE, NOTHING},
     {"hypercall", vprobe_hypercall, GUEST_ONLY, NOTHING},

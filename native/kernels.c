@@ -6,11 +6,10 @@
  * from seeing through a value, which would let it shorten a chain of operations or drop it. */
 #include "kernels.h"
 
-#if defined(__x86_64__) || defined(__aarch64__)
+#include <stddef.h>
+#if defined(VPROBE_SYSCALLS)
 #include <asm/errno.h>
 #include <asm/unistd.h>
-#include <stddef.h>
-#define HAVE_SYSCALLS 1
 #endif
 
 #define KERNEL     __attribute__((section("vprobe_kernels"), noinline, used, aligned(64)))
@@ -24,14 +23,13 @@
 #define HIDE_DOUBLE(number) __asm__ volatile("" : "+m"(number))
 #endif
 
-/* --- time ------------------------------------------------------------------------------------------------
- */
+/* --- time -------------------------------------------------------------------------------------------- */
 
 /* All earlier instructions have executed before the counter is read, and no later one starts before it is:
  * RDTSCP waits for the earlier ones, LFENCE holds back the later ones (Intel SDM vol. 2B, RDTSC and RDTSCP;
  * AMD APM vol. 3, where LFENCE is dispatch-serializing on every kernel that this runs on). */
 ALWAYS uint64_t ticks(const struct kernel_block *block) {
-#if defined(__x86_64__)
+#if defined(VPROBE_X86)
     uint32_t low, high;
     if (block->flags & KERNEL_RDTSCP)
         __asm__ volatile("rdtscp\n\tlfence" : "=a"(low), "=d"(high) : : "ecx", "memory");
@@ -63,8 +61,7 @@ ALWAYS void finish(struct kernel_block *block) {
     block->ticks[PHASES] = ticks(block);
 }
 
-/* --- cpu -------------------------------------------------------------------------------------------------
- */
+/* --- cpu --------------------------------------------------------------------------------------------- */
 
 /* One iteration: twelve dependent operations, four times multiply, add, exclusive or. */
 KERNEL uint64_t vprobe_integer_chain(struct kernel_block *block) {
@@ -106,8 +103,7 @@ KERNEL uint64_t vprobe_float_chain(struct kernel_block *block) {
     return (uint64_t)(int64_t)(x * addend);
 }
 
-/* --- memory ----------------------------------------------------------------------------------------------
- */
+/* --- memory ------------------------------------------------------------------------------------------ */
 
 /* One iteration: one load, whose address the load before it returned. Goes on where the last call stopped. */
 KERNEL uint64_t vprobe_chase(struct kernel_block *block) {
@@ -139,9 +135,10 @@ KERNEL uint64_t vprobe_triad(struct kernel_block *block) {
         *(const pair *)(b + at + (offset)) + scale * *(const pair *)(c + at + (offset));
             PAIR(0)
             PAIR(16)
-            PAIR(32) PAIR(48)
+            PAIR(32)
+            PAIR(48)
 #undef PAIR
-                at += 64;
+            at += 64;
             if (at == bytes)
                 at = 0;
         }
@@ -165,10 +162,9 @@ KERNEL uint64_t vprobe_touch(struct kernel_block *block) {
     return (uint64_t)(uintptr_t)page;
 }
 
-/* --- system: raw system calls, on the host only ----------------------------------------------------------
- */
+/* --- system: raw system calls, on the host only ------------------------------------------------------ */
 
-#if defined(HAVE_SYSCALLS)
+#if defined(VPROBE_SYSCALLS)
 
 #if defined(__x86_64__)
 ALWAYS int64_t call4(int64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
@@ -254,10 +250,9 @@ KERNEL uint64_t vprobe_fork_wait(struct kernel_block *block) {
 
 #endif
 
-/* --- exits: what makes a guest leave to its hypervisor ---------------------------------------------------
- */
+/* --- exits: what makes a guest leave to its hypervisor ----------------------------------------------- */
 
-#if defined(__x86_64__)
+#if defined(VPROBE_X86)
 
 /* One iteration: one byte written to WORK_PORT, an exit to user space. In a micro-VM only. */
 KERNEL uint64_t vprobe_out(struct kernel_block *block) {

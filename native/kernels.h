@@ -3,6 +3,8 @@
 #ifndef VPROBE_KERNELS_H
 #define VPROBE_KERNELS_H
 
+#include "target.h"
+
 #include <stdint.h>
 
 enum phase { WARM, TIMED, PHASES };

@@ -1,7 +1,7 @@
 /* KVM's calls for one machine, in the order that its API document gives (Documentation/virt/kvm/api.rst). */
 #include "machine.h"
 
-#if defined(__x86_64__)
+#if defined(VPROBE_X86)
 
 #include <cpuid.h>
 #include <errno.h>
@@ -12,8 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* --- single steps ----------------------------------------------------------------------------------------
- */
+/* --- single steps ------------------------------------------------------------------------------------ */
 
 int kvm_open(struct failure *failure) {
     int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -41,17 +40,10 @@ int kvm_create_vcpu(int vm, struct failure *failure) {
     return vcpu == -1 ? fail(failure, "KVM_CREATE_VCPU") : vcpu;
 }
 
-static bool host_is(const char vendor[12]) {
-    uint32_t eax, name[3];
-    return __get_cpuid(0, &eax, &name[0], &name[2], &name[1]) && memcmp(name, vendor, 12) == 0;
-}
-
 /* Three pages that VT-x without unrestricted-guest mode needs to emulate real mode, through which every vCPU
- * passes at its reset; below 4 GiB, in no memory slot. Other backends have no use for them and may refuse. */
+ * passes at its reset; below 4 GiB, in no memory slot. The other backends take the calls and do nothing. */
 static int set_vtx_pages(int vm, struct failure *failure) {
     uint64_t identity_map = 0xfffbc000;
-    if (!host_is("GenuineIntel"))
-        return 0;
     if (ioctl(vm, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) == -1)
         return fail(failure, "KVM_SET_IDENTITY_MAP_ADDR");
     if (ioctl(vm, KVM_SET_TSS_ADDR, identity_map + 0x1000) == -1)
@@ -70,8 +62,7 @@ static int set_memory(int vm, uint32_t slot, uint64_t address, const uint8_t *ho
     return 0;
 }
 
-/* --- CPUID -----------------------------------------------------------------------------------------------
- */
+/* --- CPUID ------------------------------------------------------------------------------------------- */
 
 /* What KVM can offer, with room for `spare` more entries. KVM says E2BIG until the array is large enough. */
 static struct kvm_cpuid2 *supported_cpuid(int kvm, uint32_t spare, struct failure *failure) {
@@ -99,6 +90,14 @@ static bool offers_rdtscp(const struct kvm_cpuid2 *cpuid) {
     return false;
 }
 
+/* AMD and Hygon have SVM and its VMMCALL; all others that virtualize have VMX and its VMCALL. */
+static bool host_has_vmcall(void) {
+    uint32_t eax, name[3];
+    if (!__get_cpuid(0, &eax, &name[0], &name[2], &name[1]))
+        return false;
+    return memcmp(name, "AuthenticAMD", 12) != 0 && memcmp(name, "HygonGenuine", 12) != 0;
+}
+
 static int set_cpuid(struct machine *machine, int kvm, const uint32_t nonce[3], struct failure *failure) {
     struct kvm_cpuid2 *cpuid = supported_cpuid(kvm, 1, failure);
     if (cpuid == NULL)
@@ -106,7 +105,7 @@ static int set_cpuid(struct machine *machine, int kvm, const uint32_t nonce[3], 
     cpuid->entries[cpuid->nent++] = (struct kvm_cpuid_entry2){
         .function = NONCE_LEAF, .eax = NONCE_LEAF, .ebx = nonce[0], .ecx = nonce[1], .edx = nonce[2]};
     machine->kernel_flags = offers_rdtscp(cpuid) ? KERNEL_RDTSCP : 0;
-    if (host_is("GenuineIntel"))
+    if (host_has_vmcall())
         machine->kernel_flags |= KERNEL_VMCALL;
     int status = ioctl(machine->vcpu, KVM_SET_CPUID2, cpuid);
     if (status == -1)
@@ -115,8 +114,7 @@ static int set_cpuid(struct machine *machine, int kvm, const uint32_t nonce[3], 
     return status;
 }
 
-/* --- the whole -------------------------------------------------------------------------------------------
- */
+/* --- the whole --------------------------------------------------------------------------------------- */
 
 static int map_system(struct machine *machine, const struct layout *layout, struct failure *failure) {
     machine->system_bytes = guest_system_bytes(layout);

@@ -6,13 +6,12 @@
 #include "kernels.h"
 #include "vprobe_native.h"
 
-#if defined(__x86_64__)
+#if defined(VPROBE_X86)
 
 #include <linux/kvm.h>
 #include <stddef.h>
 
-/* --- guest.c: guest-physical memory ----------------------------------------------------------------------
- */
+/* --- guest.c: guest-physical memory ------------------------------------------------------------------ */
 
 /* Guest addresses; virtual and physical are the same. The first page stays unmapped, so that a null pointer
  * faults. */
@@ -35,8 +34,7 @@ uint64_t guest_address_of(const void *code); /* of something in the kernels' sec
 void guest_set_system_registers(struct kvm_sregs *registers, uint8_t ring);
 void guest_set_registers(struct kvm_regs *registers);
 
-/* --- machine.c -------------------------------------------------------------------------------------------
- */
+/* --- machine.c --------------------------------------------------------------------------------------- */
 
 struct machine {
     int vm, vcpu; /* descriptors, -1: none */

@@ -1,8 +1,8 @@
-/* MicroVM: the kernels in a virtual machine; and the cost of a machine's birth. */
+/* MicroVM: the kernels in a virtual machine. */
 #include "kernel_host.h"
 #include "machine.h"
 
-#if defined(__x86_64__)
+#if defined(VPROBE_X86)
 
 #include <errno.h>
 #include <string.h>
@@ -15,8 +15,7 @@ struct microvm {
     bool astray; /* the guest stopped within a kernel: it must start anew from its entry point */
 };
 
-/* --- errors ----------------------------------------------------------------------------------------------
- */
+/* --- errors ------------------------------------------------------------------------------------------ */
 
 static const char *exit_name(uint32_t reason) {
     static const char *const names[] = {
@@ -50,8 +49,7 @@ static void raise_unexpected(const struct machine *machine) {
         (void *)regs.rdi, (void *)sregs.cr2, sregs.cs.selector);
 }
 
-/* --- execution -------------------------------------------------------------------------------------------
- */
+/* --- execution --------------------------------------------------------------------------------------- */
 
 /* Runs the guest to its next FINISH_PORT; Python's signal handlers run when a signal interrupts it. */
 static int run_guest(struct microvm *vm) {
@@ -98,8 +96,7 @@ static int execute_in_guest(struct host *host, kernel_entry *entry) {
     return run_guest(vm);
 }
 
-/* --- life ------------------------------------------------------------------------------------------------
- */
+/* --- life -------------------------------------------------------------------------------------------- */
 
 static void release_machine(struct host *host) {
     machine_destroy(&((struct microvm *)host)->machine);
@@ -166,8 +163,7 @@ static int vm_init(PyObject *self, PyObject *args, PyObject *keywords) {
     return -1;
 }
 
-/* --- evidence --------------------------------------------------------------------------------------------
- */
+/* --- evidence ---------------------------------------------------------------------------------------- */
 
 static PyObject *seen_nonce(const uint64_t *seen) {
     uint32_t words[3] = {(uint32_t)seen[SEEN_NONCE_0], (uint32_t)seen[SEEN_NONCE_1],
@@ -239,107 +235,6 @@ static PyObject *get_exits(PyObject *self, void *closure) {
     return PyLong_FromUnsignedLongLong(((struct microvm *)self)->machine.exits);
 }
 
-/* --- time_microvm ----------------------------------------------------------------------------------------
- */
-
-static int time_create_vm(int kvm, uint64_t *ns, struct failure *failure) {
-    uint64_t start = clock_ns();
-    int vm = kvm_create_vm(kvm, failure);
-    *ns += clock_ns() - start;
-    if (vm == -1)
-        return -1;
-    close(vm);
-    return 0;
-}
-
-static int time_create_vcpu(int kvm, uint64_t *ns, struct failure *failure) {
-    int vm = kvm_create_vm(kvm, failure);
-    if (vm == -1)
-        return -1;
-    uint64_t start = clock_ns();
-    int vcpu = kvm_create_vcpu(vm, failure);
-    *ns += clock_ns() - start;
-    if (vcpu != -1)
-        close(vcpu);
-    close(vm);
-    return vcpu == -1 ? -1 : 0;
-}
-
-/* From the first KVM_RUN of a new machine to the exit of its first OUT. */
-static int time_first_instruction(int kvm, uint64_t *ns, struct failure *failure) {
-    (void)kvm;
-    static const uint32_t nonce[3] = {0, 0, 0};
-    struct layout layout = {0, SMALL_PAGE};
-    struct machine machine;
-    if (machine_create(&machine, NULL, &layout, nonce, failure) == -1)
-        return -1;
-    enum outcome outcome;
-    uint64_t start = clock_ns();
-    do
-        outcome = machine_continue(&machine, failure);
-    while (outcome == INTERRUPTED);
-    *ns += clock_ns() - start;
-    machine_destroy(&machine);
-    return outcome == FINISHED ? 0
-           : outcome == FAILED ? -1
-                               : fail_with(failure, "KVM_RUN (first instruction)", EIO);
-}
-
-typedef int timed_step(int kvm, uint64_t *ns, struct failure *failure);
-
-static timed_step *find_step(const char *operation) {
-    static const struct {
-        const char *name;
-        timed_step *step;
-    } steps[] = {{"create_vm", time_create_vm},
-                 {"create_vcpu", time_create_vcpu},
-                 {"first_instruction", time_first_instruction}};
-    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
-        if (strcmp(steps[i].name, operation) == 0)
-            return steps[i].step;
-    return NULL;
-}
-
-static PyObject *repeat(timed_step *step, uint64_t repetitions) {
-    struct failure failure = {0};
-    uint64_t ns = 0;
-    int status = 0, kvm = kvm_open(&failure);
-    if (kvm == -1)
-        return raise_failure(&failure);
-    for (uint64_t i = 0; i < repetitions && status == 0; i++) {
-        Py_BEGIN_ALLOW_THREADS;
-        status = step(kvm, &ns, &failure);
-        Py_END_ALLOW_THREADS;
-        if (status == -1)
-            raise_failure(&failure);
-        else
-            status = PyErr_CheckSignals();
-    }
-    close(kvm);
-    return status == -1 ? NULL : PyLong_FromUnsignedLongLong(ns);
-}
-
-PyObject *native_time_microvm(PyObject *module, PyObject *args) {
-    (void)module;
-    PyObject *name, *count;
-    uint64_t repetitions;
-    if (!PyArg_ParseTuple(args, "UO:time_microvm", &name, &count) ||
-        to_bounded(count, "repetitions", 1, 1000000, &repetitions) == -1)
-        return NULL;
-    const char *operation = PyUnicode_AsUTF8AndSize(name, NULL);
-    if (operation == NULL)
-        return NULL;
-    timed_step *step = find_step(operation);
-    if (step == NULL)
-        return PyErr_Format(PyExc_ValueError, "time_microvm: no operation is named %R", name);
-    return repeat(step, repetitions);
-}
-
-static PyGetSetDef properties[] = {
-    {"exits", get_exits, NULL, "KVM exits to user space so far.", NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
 #else
 
 struct microvm {
@@ -362,20 +257,14 @@ static PyObject *get_exits(PyObject *self, void *closure) {
     return raise_not_x86("MicroVM.exits");
 }
 
-PyObject *native_time_microvm(PyObject *module, PyObject *args) {
-    (void)module, (void)args;
-    return raise_not_x86("time_microvm");
-}
+#endif
+
+/* --- the type ---------------------------------------------------------------------------------------- */
 
 static PyGetSetDef properties[] = {
     {"exits", get_exits, NULL, "KVM exits to user space so far.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
-
-#endif
-
-/* --- the type --------------------------------------------------------------------------------------------
- */
 
 static PyMethodDef methods[] = {
     {"evidence", vm_evidence, METH_NOARGS, "What guest code saw."},

@@ -1,24 +1,6 @@
 /* Glue only: the method table and the types. vprobe/_native.pyi is the contract. */
 #include "vprobe_native.h"
 
-#if defined(__x86_64__)
-#define MACHINE "x86_64"
-#elif defined(__aarch64__)
-#define MACHINE "aarch64"
-#elif defined(__riscv) && __riscv_xlen == 64
-#define MACHINE "riscv64"
-#elif defined(__powerpc64__)
-#define MACHINE "ppc64le"
-#elif defined(__s390x__)
-#define MACHINE "s390x"
-#elif defined(__i386__)
-#define MACHINE "i686"
-#elif defined(__arm__)
-#define MACHINE "armv7l"
-#else
-#define MACHINE "unknown"
-#endif
-
 static PyMethodDef functions[] = {
     {"cpuid", native_cpuid, METH_VARARGS, "cpuid(cpu, leaf, subleaf=0) -> (eax, ebx, ecx, edx)"},
     {"cpuid_dump", native_cpuid_dump, METH_VARARGS,
@@ -49,7 +31,7 @@ static int add_types(PyObject *module) {
 }
 
 static int fill_module(PyObject *module) {
-    return PyModule_AddStringConstant(module, "MACHINE", MACHINE) == -1 ? -1 : add_types(module);
+    return PyModule_AddStringConstant(module, "MACHINE", VPROBE_MACHINE) == -1 ? -1 : add_types(module);
 }
 
 static PyModuleDef_Slot slots[] = {

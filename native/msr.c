@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#if defined(__x86_64__)
+#if defined(VPROBE_X86)
 static int read_register(uint64_t index, uint64_t *value, struct failure *failure) {
     int device = open(failure->path, O_RDONLY | O_CLOEXEC);
     if (device == -1)
@@ -26,7 +26,7 @@ PyObject *native_read_msr(PyObject *module, PyObject *args) {
         to_bounded(arguments[0], "cpu", 0, INT32_MAX, &cpu) == -1 ||
         to_bounded(arguments[1], "index", 0, UINT32_MAX, &index) == -1)
         return NULL;
-#if defined(__x86_64__)
+#if defined(VPROBE_X86)
     struct failure failure = {0};
     uint64_t value = 0;
     int status;

@@ -8,13 +8,14 @@
 #endif
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000
+#include "target.h"
+
 #include <Python.h>
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/* --- errors.c --------------------------------------------------------------------------------------------
- */
+/* --- errors.c ---------------------------------------------------------------------------------------- */
 
 /* A failed call. Code that runs without the GIL fills it in, its caller raises it. */
 struct failure {
@@ -32,8 +33,7 @@ PyObject *raise_not_x86(const char *call);              /* NotImplementedError; 
 int to_uint64(PyObject *value, const char *name, uint64_t *result);
 int to_bounded(PyObject *value, const char *name, uint64_t low, uint64_t high, uint64_t *result);
 
-/* --- the functions of the module -------------------------------------------------------------------------
- */
+/* --- the functions of the module --------------------------------------------------------------------- */
 
 PyObject *native_cpuid(PyObject *module, PyObject *args);
 PyObject *native_cpuid_dump(PyObject *module, PyObject *args);
@@ -49,11 +49,16 @@ PyObject *native_time_microvm(PyObject *module, PyObject *args);
 extern PyType_Spec kernel_host_spec;
 extern PyType_Spec microvm_spec;
 
-/* --- clock.c ---------------------------------------------------------------------------------------------
- */
+/* --- clock.c ----------------------------------------------------------------------------------------- */
 
 uint64_t clock_ns(void); /* CLOCK_MONOTONIC */
 uint64_t clock_ticks(void);
 bool cpu_has_rdtscp(void);
+
+/* --- affinity.c -------------------------------------------------------------------------------------- */
+
+/* Runs `read` on that CPU with the GIL released. The thread's affinity is as before on every way out; 0, or
+ * -1 with OSError if the CPU does not exist, is offline or is not permitted. */
+int on_cpu(uint64_t cpu, void (*read)(void *context), void *context);
 
 #endif
