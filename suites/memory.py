@@ -10,21 +10,20 @@ LINE = 64
 
 
 def _cache_bytes(facts: HostFacts, level: int) -> int:
-    """A working set that lies in the cache of that level and in no smaller one, for all arms at once.
+    """A working set that lies in the cache of that level and in no smaller one.
 
-    Half of L1 and L2, which a visit's warm-up fills again. Arms share L3 and alternate, so theirs is small: an eighth of
-    L3, at least twice L2.
+    Half of L1; a quarter of L2, since physical pages fall on its sets at random and half would already conflict; twice L2
+    for L3: a cycle that is larger than a cache with least-recently-used replacement never hits in it.
     """
     size = facts.cache_bytes.get(level)
     if not size:
         raise UnsupportedError(f"this CPU does not tell the size of an L{level} cache")
-    if level < 3:
-        return size // 2 // PAGE * PAGE
-    below = facts.cache_bytes.get(2, 0)
-    working_set = max(size // 8, 2 * below) // PAGE * PAGE
-    if working_set > size // 2:
-        raise UnsupportedError("L3 is not large enough to be told from L2")
-    return working_set
+    if level == 3:
+        working_set = 2 * facts.cache_bytes.get(2, size)
+        if working_set > size // 4:
+            raise UnsupportedError("L3 is not large enough to be told from L2")
+        return working_set
+    return size // (2 * level) // PAGE * PAGE
 
 
 @workload(
@@ -46,16 +45,19 @@ def chase(facts: HostFacts, level: int = 0, memory_bytes: int = 0, page_bytes: i
         page_bytes=page_bytes,
         setup="chase",
         stride=LINE,
-        # One pass brings a small set back into its cache; a large one is not meant to be cached.
-        warm_iterations=size // LINE if level in (1, 2) else 0,
+        # One pass brings the set back into its cache; a set without a level is not meant to be cached.
+        warm_iterations=size // LINE if level else 0,
     )
 
 
 @workload("memory.triad", unit="B/s", better="higher")
 def triad(facts: HostFacts) -> KernelCall:
-    """STREAM triad, a[i] = b[i] + s * c[i], over three arrays of 32 MiB; 24 bytes an element, as STREAM counts."""
+    """STREAM triad, a[i] = b[i] + s * c[i], over three arrays of 32 MiB.
+
+    An iteration is a line of each array: 8 elements of 24 bytes, as STREAM counts.
+    """
     del facts
-    return KernelCall("triad", memory_bytes=96 * MIB, bytes_per_iteration=24)
+    return KernelCall("triad", memory_bytes=96 * MIB, bytes_per_iteration=8 * 24)
 
 
 @workload("memory.first_touch")

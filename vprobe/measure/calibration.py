@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from vprobe.measure.channel import Channel
 from vprobe.measure.plan import Task
+from vprobe.measure.protocol import BlockReply
 
 BLOCK_TIMEOUT_S = 60.0
 MAX_ITERATIONS = 1 << 36
 ROUND_TRIPS_PER_BLOCK = 5
 """A block is at least this many times as long as the way to the agent and back."""
 MAX_BLOCK_NS = 4_000_000
+OVERHEAD_BLOCKS = 4
 
 
 @dataclass(frozen=True)
@@ -37,23 +39,32 @@ def _limit(task: Task) -> int:
     return max(1, task.call.maximum_iterations * 3 // 4)
 
 
+def _around_ns(reply: BlockReply, outside_ns: int) -> int:
+    """What a block cost besides its timed part and its warm-up."""
+    return max(outside_ns - reply.ns - reply.warm_ns, 0)
+
+
 def calibrate(channel: Channel, handle: int, task: Task, target_ns: int) -> tuple[int, float]:
-    """(iterations of a block of about `target_ns`, ns an iteration) for one arm."""
+    """(iterations of a block of about `target_ns`, ns an iteration) for one arm.
+
+    A block is longer where the way there and back would be a large part of it, and shorter where each iteration has an
+    untimed part (setting up a VM to time its first instruction) that would make it OVERHEAD_BLOCKS times as long.
+    """
     iterations, limit = 1, _limit(task)
-    round_trip_ns = MAX_BLOCK_NS
+    round_trip_ns = channel.round_trip_ns()
     while True:
         reply, outside_ns = channel.block(handle, 0, iterations, BLOCK_TIMEOUT_S)
-        round_trip_ns = min(round_trip_ns, max(outside_ns - reply.ns - reply.warm_ns, 0))
-        if reply.ns * 8 >= target_ns or iterations >= limit:
+        if reply.ns * 8 >= target_ns or outside_ns >= OVERHEAD_BLOCKS * target_ns or iterations >= limit:
             break
         growth = target_ns / 4 / max(reply.ns, 1)
         iterations = min(limit, max(iterations * 2, int(iterations * min(growth, 64))))
-    sample = [
-        channel.block(handle, warm_iterations(task, iterations), iterations, BLOCK_TIMEOUT_S)[0].ns for _ in range(3)
-    ]
-    cost_ns = max(statistics.median(sample) / iterations, 1e-3)
+    warm = warm_iterations(task, iterations)
+    blocks = [channel.block(handle, warm, iterations, BLOCK_TIMEOUT_S) for _ in range(3)]
+    cost_ns = max(statistics.median(reply.ns for reply, _ in blocks) / iterations, 1e-3)
+    untimed_ns = max(min(_around_ns(*block) for block in blocks) - round_trip_ns, 0) / iterations
     wanted_ns = min(max(target_ns, ROUND_TRIPS_PER_BLOCK * round_trip_ns), MAX_BLOCK_NS)
-    return max(1, min(limit, round(wanted_ns / cost_ns))), cost_ns
+    affordable = OVERHEAD_BLOCKS * wanted_ns / (cost_ns + untimed_ns)
+    return max(1, min(limit, round(min(wanted_ns / cost_ns, affordable)))), cost_ns
 
 
 def settle(task: Task, found: dict[str, tuple[int, float]], base: str | None) -> dict[str, BlockSize]:

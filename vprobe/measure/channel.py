@@ -14,6 +14,7 @@ from vprobe.errors import RunError
 from vprobe.measure.protocol import BlockReply, Hello, Reply
 
 MAX_ANSWER_BYTES = 64 * 1024
+PING_TIMEOUT_S = 10
 
 R = TypeVar("R", bound=Reply)
 
@@ -71,6 +72,15 @@ class Channel:
         except msgspec.MsgspecError as error:
             raise self._broken(f"an answer is not what was asked for: {error}") from None
         return self._checked(reply, "block"), outside_ns
+
+    def round_trip_ns(self, trips: int = 5) -> int:
+        """The shortest of a few ways to the agent and back."""
+        fastest = PING_TIMEOUT_S * 1_000_000_000
+        for _ in range(trips):
+            before = time.perf_counter_ns()
+            self.request({"op": "ping"}, Reply, PING_TIMEOUT_S)
+            fastest = min(fastest, time.perf_counter_ns() - before)
+        return fastest
 
     def _checked(self, reply: R, operation: str) -> R:
         if reply.unsupported:
