@@ -81,6 +81,22 @@ def create_vm() -> None:
         os.close(device)
 
 
+def not_running() -> Unavailable | None:
+    """Why guest code does not run although KVM creates VMs; None if it does."""
+    try:
+        from vprobe import _native  # noqa: PLC0415 - where it was not built, that is a reason and not a crash
+
+        with _native.MicroVM(0) as machine:
+            machine.evidence()
+    except ImportError as error:
+        return Unavailable(
+            f"vprobe's native extension does not load: {error}", "install vprobe again with a C compiler"
+        )
+    except (OSError, RuntimeError) as error:
+        return Unavailable(f"KVM creates a VM and cannot run it: {error}"[:300], "see 'vprobe check kvm'")
+    return None
+
+
 @dataclass(frozen=True)
 class Kvm:
     """Kernels in guests of one vCPU at ring 3; the agent around them is a plain host process."""
@@ -97,7 +113,7 @@ class Kvm:
             create_vm()
         except OSError as error:
             return refused(error)
-        return Available(f"KVM API {API_VERSION}, Linux {platform.release()}")
+        return not_running() or Available(f"KVM API {API_VERSION}, Linux {platform.release()}")
 
     def agent_options(self) -> Mapping[str, str]:
         return {"executor": "microvm"}

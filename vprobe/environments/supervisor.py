@@ -249,8 +249,12 @@ class Supervisor:
             self.note("".join(f"vprobe supervisor: {line}\n" for line in trouble).encode())
         remove(self.directory)
         self.say(b"clean %d\n" % time.monotonic_ns())
-        if not self.controller_asked and not os.read(self.control, 64):
-            remove_run(self.instructions["run_directory"])  # the controller is dead
+        if not self.controller_asked:
+            os.read(self.control, 64)  # until it asks or dies: until then it may want to know how the engine ended
+        poll = select.poll()
+        poll.register(self.status, 0)
+        if poll.poll(0):  # POLLERR, nobody reads: the controller is dead (it closes that end after our own)
+            remove_run(self.instructions["run_directory"])
 
 
 # --- cleaning, also after a supervisor that was killed ----------------------------------------------------------------------
