@@ -37,7 +37,10 @@ static struct answer keep(struct dump *dump, struct answer answer) {
     return answer;
 }
 
+/* Once the dump is full nothing more is asked; a zero answer ends every list. */
 static struct answer ask(struct dump *dump, uint32_t leaf, uint32_t subleaf) {
+    if (dump->count == MAX_ANSWERS)
+        return (struct answer){.leaf = leaf, .subleaf = subleaf};
     return keep(dump, execute(leaf, subleaf));
 }
 
