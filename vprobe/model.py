@@ -194,12 +194,28 @@ class Comparison(Record, frozen=True):
     reason: str = ""
 
 
+class SuiteMean(Record, frozen=True):
+    """Geometric mean of a suite's ratios in one arm. Whole boots are what is resampled, as in a single workload."""
+
+    suite: str
+    environment: str
+    arm: str
+    base: str
+    ratio: float
+    low: float | None
+    high: float | None
+    boots: int
+    workloads: int
+
+
 class Comparisons(Record, frozen=True):
     """What `vprobe compare --json` prints: schema vprobe.comparison/1."""
 
     noise_floor: dict[str, NoiseFloor]
     comparisons: tuple[Comparison, ...]
     differences: tuple[str, ...] = ()  # of the fingerprints, where two runs are compared
+    suites: tuple[SuiteMean, ...] = ()
+    warnings: tuple[str, ...] = ()  # what the reader must know before believing the rows
     schema: Literal["vprobe.comparison/1"] = "vprobe.comparison/1"
 
 
@@ -225,4 +241,5 @@ class GateReport(Record, frozen=True):
     verdict: GateVerdict
     rules: tuple[RuleResult, ...]
     reason: str = ""
+    warnings: tuple[str, ...] = ()  # what the reader must know before believing the verdict
     schema: Literal["vprobe.gate/1"] = "vprobe.gate/1"

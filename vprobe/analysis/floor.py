@@ -1,0 +1,60 @@
+"""The noise floor: what two arms that are the same pretend to differ by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from vprobe.analysis.bases import base_arm, is_control
+from vprobe.analysis.estimate import Estimate, estimate
+from vprobe.analysis.holm import holm
+from vprobe.analysis.series import Samplings
+from vprobe.measure.plan import BASE
+from vprobe.model import Run
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Floor:
+    """bare-aa against bare, of one workload. `rejected`: they differ by more than chance, over all workloads."""
+
+    estimate: Estimate
+    rejected: bool = False
+
+    @property
+    def size(self) -> float:
+        """ln of the ratio that the machine pretends: limits are widened by it."""
+        return abs(self.estimate.centre)
+
+    @property
+    def reason(self) -> str:
+        """Why nothing can be said of the workload; "" where the control holds."""
+        if not self.rejected:
+            return ""
+        share = np.expm1(self.estimate.centre)
+        return f"the control failed: bare-aa, which is bare again, differs from it by {share:+.1%}"
+
+
+NO_FLOOR = Floor(Estimate(0.0, 0.0, 0.0, 1.0, 0))
+"""Of a workload without a control."""
+
+
+def noise_floor(run: Run, samplings: Samplings) -> dict[str, Floor]:
+    """Floor of each workload that bare-aa and bare both have. Holm over the workloads decides what is rejected."""
+    found: dict[str, Estimate] = {}
+    for arm in filter(is_control, run.arms):
+        base = base_arm(run, arm, BASE)
+        for workload in run.workloads if base else ():
+            series = samplings.ratio(workload.name, arm.name, base.name) if base else None
+            if series and np.isfinite(series.values).all():
+                found[workload.name] = estimate(series.values)
+    return judged(found)
+
+
+def judged(estimates: Mapping[str, Estimate]) -> dict[str, Floor]:
+    """Holm over the workloads."""
+    adjusted = holm([one.p for one in estimates.values()])
+    return {name: Floor(one, p <= ALPHA) for (name, one), p in zip(estimates.items(), adjusted, strict=True)}

@@ -1,0 +1,119 @@
+"""From a run's rounds to one number a boot, which is the unit of analysis.
+
+Rounds of one boot share what the boot drew (page placement, process layout, host load), so they are not independent: they
+are condensed into one median, or percentile, per boot before anything is tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from vprobe.analysis.exact import Floats
+from vprobe.errors import UsageError
+from vprobe.model import Run, Samples, Visit
+
+MAXIMUM_BOOTS = 2_000
+DECIMALS = 12
+"""Logarithms are rounded to these: far below any clock, and equal ratios of unequal values become equal."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One value a boot, in boot order. `rounds`: of all boots together."""
+
+    values: Floats
+    rounds: int
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+class Samplings:
+    """The visits of a run that count, by workload, and the series that can be drawn from them."""
+
+    def __init__(self, run: Run) -> None:
+        self._higher = {workload.name for workload in run.workloads if workload.better == "higher"}
+        self._visits: dict[str, list[Visit]] = {}
+        self._cache: dict[tuple[int, str, str], Floats] = {}
+        for visit in sorted(run.visits, key=lambda visit: visit.boot):
+            if visit.excluded is None and visit.rows:
+                self._visits.setdefault(visit.workload, []).append(visit)
+        longest = max(map(len, self._visits.values()), default=0)
+        if longest > MAXIMUM_BOOTS:
+            raise UsageError(
+                f"the run has {longest} boots of one workload, and {MAXIMUM_BOOTS} is the most that is analysed"
+            )
+
+    def arms(self, workload: str) -> frozenset[str]:
+        """Arms that have samples of a workload in at least one boot."""
+        return frozenset(arm for visit in self._visits.get(workload, ()) for arm in visit.samples)
+
+    def boots(self, workload: str, *arms: str) -> tuple[int, ...]:
+        """Numbers of the boots in which all these arms have samples of a workload."""
+        return tuple(visit.boot for visit in self._with(workload, *arms))
+
+    def ratio(self, workload: str, arm: str, base: str, percentile: float | None = None) -> Series:
+        """ln(how many times slower `arm` is than `base`), one value a boot.
+
+        The median over the rounds of the ratio of the two blocks of a round; or the ratio of the two percentiles of the
+        boot's rounds. Not finite where a value is 0.
+        """
+        values, rounds = [], 0
+        for visit in self._with(workload, arm, base):
+            mine, theirs = self._slowness(visit, arm), self._slowness(visit, base)
+            with np.errstate(invalid="ignore"):  # two zeros make a NaN, which is meant
+                if percentile is None:
+                    values.append(float(np.median(mine - theirs)))
+                else:
+                    values.append(_percentile(mine, percentile) - _percentile(theirs, percentile))
+            rounds += len(visit.rows)
+        return Series(np.round(np.array(values, dtype=np.float64), DECIMALS), rounds)
+
+    def level(self, workload: str, arm: str, percentile: float | None = None) -> Series:
+        """Median or percentile of the rounds of each boot, in the workload's unit.
+
+        The percentile counts from the good end: of a bandwidth, p95 is what 95 % of the rounds reach.
+        """
+        visits = list(self._with(workload, arm))
+        q = 50.0 if percentile is None else percentile
+        q = 100.0 - q if workload in self._higher else q
+        values = [float(np.percentile(np.array(visit.samples[arm].values), q)) for visit in visits]
+        return Series(np.array(values, dtype=np.float64), sum(len(visit.rows) for visit in visits))
+
+    def canary_level(self, workload: str, arm: str, percentile: float | None = None) -> Series:
+        """ln(slowness in units of the canary around the visit), one value a boot, for comparing two sessions.
+
+        Boots whose canary is not known are left out.
+        """
+        values, rounds = [], 0
+        for visit in self._with(workload, arm):
+            around = [c for c in (visit.noise.canary_before, visit.noise.canary_after) if c is not None and c > 0]
+            if around:
+                slowness = _percentile(self._slowness(visit, arm), 50.0 if percentile is None else percentile)
+                values.append(slowness - float(np.mean(np.log(around))))
+                rounds += len(visit.rows)
+        return Series(np.round(np.array(values, dtype=np.float64), DECIMALS), rounds)
+
+    def _with(self, workload: str, *arms: str) -> Iterator[Visit]:
+        return (visit for visit in self._visits.get(workload, ()) if all(arm in visit.samples for arm in arms))
+
+    def _slowness(self, visit: Visit, arm: str) -> Floats:
+        """ln of each round's value, negated where more is better."""
+        key = (visit.boot, visit.workload, arm)
+        found = self._cache.get(key)
+        if found is None:
+            found = self._cache[key] = _log(visit.samples[arm], negate=visit.workload in self._higher)
+        return found
+
+
+def _log(samples: Samples, *, negate: bool) -> Floats:
+    with np.errstate(divide="ignore"):  # the logarithm of 0 is -inf, and the estimate says so
+        logarithms = np.log(np.array(samples.values, dtype=np.float64))
+    return -logarithms if negate else logarithms
+
+
+def _percentile(slowness: Floats, percentile: float) -> float:
+    return float(np.percentile(slowness, percentile))

@@ -1,0 +1,43 @@
+"""From an estimate to a word. A change is claimed only where the whole interval clears the noise."""
+
+from __future__ import annotations
+
+from math import expm1, log1p
+
+from vprobe.analysis.estimate import MINIMUM_BOOTS, Estimate
+from vprobe.analysis.floor import Floor
+from vprobe.model import Verdict
+
+
+def judge(one: Estimate, floor: Floor, margin: float) -> tuple[Verdict, str]:
+    """Verdict on ln(ratio), with the reason where there is none to be had.
+
+    `same`: the interval lies inside ±max(noise floor, `margin`), a share of 1. `slower` and `faster`: it lies beyond the
+    noise floor on one side. Otherwise it is inconclusive.
+    """
+    if floor.rejected:
+        return Verdict.INCONCLUSIVE, floor.reason
+    if not one.conclusive:
+        return Verdict.INCONCLUSIVE, too_few(one.boots)
+    bound = max(floor.size, log1p(margin))
+    if -bound <= one.low and one.high <= bound:
+        return Verdict.SAME, "no variation" if one.low == one.high else ""
+    if one.low > floor.size:
+        return Verdict.SLOWER, ""
+    if one.high < -floor.size:
+        return Verdict.FASTER, ""
+    return Verdict.INCONCLUSIVE, _undecided(one, floor)
+
+
+def too_few(boots: int) -> str:
+    """Why so few boots say nothing."""
+    plural = "boot" if boots == 1 else "boots"
+    return f"{boots} {plural} cannot give a 95 % interval; {MINIMUM_BOOTS} can"
+
+
+def _undecided(one: Estimate, floor: Floor) -> str:
+    if one.low > 0 or one.high < 0:
+        return f"does not clear the noise floor of {expm1(floor.size):.1%}"
+    detectable = one.minimum_detectable
+    assert detectable is not None
+    return f"{one.boots} boots of this noise show changes from {expm1(min(detectable, 700.0)):.1%} up; measure more"
