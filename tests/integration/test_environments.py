@@ -154,7 +154,14 @@ class TestEveryEnvironment:
         """Each key that the environment declares differs from bare's; without a boundary, all are bare's."""
         declared = environments.get(name).boundary - {"microvm.nonce"}
         bare, seen = evidence("bare"), evidence(name)
-        for key in ("namespaces.mnt", "namespaces.pid", "namespaces.net", "namespaces.ipc", "namespaces.uts", "root_mount"):
+        for key in (
+            "namespaces.mnt",
+            "namespaces.pid",
+            "namespaces.net",
+            "namespaces.ipc",
+            "namespaces.uts",
+            "root_mount",
+        ):
             outer, _, inner = key.partition(".")
             there, here = (one[outer][inner] if inner else one[outer] for one in (seen, bare))  # type: ignore[index]
             assert (there != here) == (key in declared), key
@@ -317,8 +324,8 @@ def test_many_sessions_do_not_hold_each_other() -> None:
 
 def test_no_descriptor_is_leaked() -> None:
     """Twenty sessions later this process has as many descriptors as before."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(20):
         with running("bare", ECHO):
             pass
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before

@@ -7,14 +7,8 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from vprobe.environments import Available, Launch, Unavailable, oci, process, trial
+from vprobe.environments import Available, Launch, Unavailable, oci, process, supervisor, trial
 from vprobe.model import VirtClass
-
-
-# In the foreground runc copies the container's standard input and output through itself: 200 us a round trip. Descriptors
-# that it is told to preserve reach the container as they are.
-OUTSIDE = ("/bin/sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null', "sh")
-INSIDE = ("/bin/sh", "-c", 'exec "$@" <&3 >&4 3<&- 4>&-', "sh")
 
 
 @dataclass(frozen=True)
@@ -48,9 +42,18 @@ class Runc:
         state = str(launch.session_dir / "state")
         command = (program, "--root", state)
         instructions = process.Instructions(
-            argv=(*OUTSIDE, *command, "run", "--preserve-fds", "2", "--bundle", str(launch.session_dir), container),
+            argv=(
+                *command,
+                "run",
+                "--preserve-fds",
+                str(len(supervisor.APART)),
+                "--bundle",
+                str(launch.session_dir),
+                container,
+            ),
             variables=process.engine_variables(launch),
-            mounts=(oci.write_bundle(replace(launch, argv=(*INSIDE, *launch.argv))),),
+            mounts=(oci.write_bundle(replace(launch, argv=process.behind_a_proxy(launch.argv))),),
+            apart=True,
             teardown=(process.Teardown((*command, "delete", "--force", container), f"{state}/{container}"),),
         )
         return process.start(instructions, launch.session_dir)

@@ -35,6 +35,10 @@ INSTRUCTIONS = "session.json"
 SESSION_VARIABLE = "VPROBE_SESSION"
 """In the variables of engine and agent, with the session's directory: how --sweep finds what a dead supervisor left."""
 
+APART = (3, 4)
+"""Where the engine finds the agent's input and output, if they are to be apart from its own."""
+FIRST_FREE_DESCRIPTOR = 10
+
 # <linux/prctl.h>, <linux/sched.h>, <linux/mount.h>
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -65,6 +69,14 @@ def make_mounts(mounts: list[dict[str, Any]]) -> None:
         check(libc.mount(source, target, *arguments), f"mount {mount['target']}")
 
 
+def set_channel_apart() -> None:
+    """Move the channel from the standard descriptors to 3 and 4."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard, apart in enumerate(APART):
+        os.dup2(standard, apart)
+        os.dup2(null, standard)
+
+
 def become_engine(instructions: dict[str, Any], parent: int, status: int, errors: int) -> NoReturn:
     """In the forked child: set up, tell the time, execute. Failures go to standard error, where the controller looks."""
     os.dup2(errors, 2)
@@ -76,6 +88,9 @@ def become_engine(instructions: dict[str, Any], parent: int, status: int, errors
             signal.signal(number, signal.SIG_DFL)
         if instructions["mounts"]:
             make_mounts(instructions["mounts"])
+        status = fcntl.fcntl(status, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_DESCRIPTOR)
+        if instructions["apart"]:
+            set_channel_apart()
         os.chdir(instructions["working_directory"])
         argv, variables = instructions["argv"], instructions["variables"]
         os.write(status, b"launched %d %d\n" % (time.monotonic_ns(), os.getpid()))

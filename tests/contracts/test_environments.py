@@ -1,0 +1,198 @@
+"""What every environment promises, held against the table, the protocol and reality; and that an impostor is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from vprobe import environments
+from vprobe.cli import envs
+from vprobe.environments import Available, Launch, Session, Unavailable, bare
+from vprobe.errors import UsageError
+from vprobe.measure import evidence
+from vprobe.model import VirtClass
+
+CLASSES = {
+    "bare": "none",
+    "bare-aa": "none",
+    "namespaces": "os-level",
+    "runc": "os-level",
+    "kvm": "full-hardware",
+}
+CAPABILITIES = {"os", "python", "kernels", "microvm", "commands"}
+
+
+@dataclass(frozen=True)
+class Impostor:
+    """Says that it is a container and runs the agent on the host: what vprobe must never believe."""
+
+    name: str
+    virt_class: VirtClass = VirtClass.OS_LEVEL
+    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands"})
+    boundary: frozenset[str] = frozenset({"namespaces.pid", "namespaces.mnt", "root_mount"})
+
+    def availability(self) -> Available:
+        return Available("impostor 1.0")
+
+    def agent_options(self) -> Mapping[str, str]:
+        return {}
+
+    def start(self, launch: Launch) -> Session:
+        return bare.environment("bare").start(launch)
+
+
+@pytest.fixture
+def impostor(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of an environment that another package brings through the entry-point group."""
+    point = metadata.EntryPoint("impostor", "of.another:package", environments.GROUP)
+    monkeypatch.setattr(metadata.EntryPoint, "load", lambda _: Impostor)
+
+    def entry_points(*, group: str, name: str | None = None) -> list[metadata.EntryPoint]:
+        return [point] if group == environments.GROUP and name in (None, "impostor") else []
+
+    monkeypatch.setattr(metadata, "entry_points", entry_points)
+    return "impostor"
+
+
+@pytest.mark.parametrize("name", environments.BUILT_IN)
+class TestProtocol:
+    """Each built-in environment."""
+
+    def test_declares_itself(self, name: str) -> None:
+        """Its name is the one asked for, its class the documented one, its words are known words."""
+        found = environments.get(name)
+        assert found.name == name
+        assert found.virt_class == CLASSES[name]
+        assert found.capabilities <= CAPABILITIES
+        assert all(isinstance(value, str) for value in found.agent_options().values())
+
+    def test_boundary_is_in_the_evidence(self, name: str) -> None:
+        """Each key of its boundary is one that agents report, so that no typing error makes a boundary vacuous."""
+        seen = evidence.boundary() | {"microvm": {"nonce": 1}}
+        for key in environments.get(name).boundary:
+            value: object = seen
+            for part in key.split("."):
+                assert isinstance(value, dict) and part in value, key
+                value = value[part]
+
+    def test_only_bare_has_no_boundary(self, name: str) -> None:
+        """What claims to be a boundary can be caught lying."""
+        assert bool(environments.get(name).boundary) == (not name.startswith("bare"))
+
+    def test_a_refusal_says_why(self, name: str) -> None:
+        """Available, or a reason of one line and a remedy."""
+        found = environments.get(name).availability()
+        if isinstance(found, Unavailable):
+            assert found.reason
+            assert "\n" not in found.reason + found.remedy
+
+
+def test_names_load_no_environment() -> None:
+    """Listing the names, as the shell's completion does, imports none of their modules."""
+    program = (
+        "import sys; from vprobe import environments; environments.names()\n"
+        "print([m for m in sys.modules if m.startswith('vprobe.environments.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_module_with_an_environment_is_in_the_table() -> None:
+    """A file that defines environment() and that no name reaches would be dead."""
+    folder = Path(environments.__file__).parent
+    defining = {path.stem for path in folder.glob("*.py") if "\ndef environment(" in path.read_text()}
+    assert defining == set(environments.BUILT_IN.values())
+
+
+def test_an_unknown_name_suggests_a_close_one() -> None:
+    """A typing error costs one line."""
+    with pytest.raises(UsageError, match="runcc") as caught:
+        environments.get("runcc")
+    assert "runc" in caught.value.hint
+    with pytest.raises(UsageError) as caught:
+        environments.get("\x1b[31m")
+    assert "\x1b" not in caught.value.message
+
+
+def test_another_package_can_add_one(impostor: str) -> None:
+    """A name of the entry-point group is listed after the built-in ones and can be got."""
+    assert environments.names() == (*environments.BUILT_IN, impostor)
+    assert isinstance(environments.get(impostor), Impostor)
+
+
+def test_an_impostor_is_refused(impostor: str, tmp_path: Path) -> None:
+    """A session that is not where it says ends the run before anything is measured."""
+    from vprobe.environments.sessions import open_run
+    from vprobe.errors import RunError
+    from vprobe.measure.plan import NO_VARIANT, PlannedArm
+    from vprobe.measure.sessions import Site, started
+    from vprobe.model import Arm
+
+    def planned(name: str) -> PlannedArm:
+        return PlannedArm(Arm(name, name), environments.get(name), NO_VARIANT)
+
+    with open_run() as run:
+        site = Site(run, Path(__file__).parents[2], 1.0)
+        with started(planned("bare"), site, None) as host:
+            seen = host.hello.evidence
+        with pytest.raises(RunError, match="not where it says"), started(planned(impostor), site, seen):
+            pytest.fail("it was believed")
+
+
+class TestCommand:
+    """`vprobe envs`."""
+
+    def run(self, *arguments: str) -> str:
+        result = CliRunner().invoke(envs.command, arguments, standalone_mode=False)
+        assert result.exception is None
+        return result.stdout
+
+    def test_json_is_the_contract(self) -> None:
+        """One array, with exactly the fields that scripts read, null where there is nothing to say."""
+        rows = json.loads(self.run("--json"))
+        assert [row["name"] for row in rows] == list(environments.names())
+        for row in rows:
+            assert set(row) == {"name", "class", "available", "reason", "remedy", "version"}
+            assert (row["reason"] is None) == row["available"]
+            assert (row["version"] is None) or row["available"]
+
+    def test_table_shows_every_name(self) -> None:
+        """A person sees all of them, with their classes."""
+        text = self.run()
+        assert all(name in text and kind in text for name, kind in CLASSES.items())
+
+    def test_names_filter(self) -> None:
+        """Only those asked for are tried and shown."""
+        assert [row["name"] for row in json.loads(self.run("--json", "bare"))] == ["bare"]
+
+    def test_install_hints(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One line to paste, each package once."""
+        missing = Unavailable("not installed", "install it", ("runc", "crun"))
+        monkeypatch.setattr(envs, "survey", lambda chosen: tuple(missing for _ in chosen))
+        assert self.run("--install-hints") == "apt install --no-install-recommends crun runc\n"
+
+    def test_markup_of_the_machine_is_text(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Brackets in a reason are shown, not taken for colours."""
+        monkeypatch.setattr(envs, "survey", lambda chosen: tuple(Unavailable("[red]x[/red]", "[link]") for _ in chosen))
+        assert "[red]x[/red]" in self.run("bare")
+
+    def test_completion(self) -> None:
+        """Tab completes a name, also the last of a comma-separated list, without repeating one."""
+        import click
+
+        context = click.Context(envs.command)
+
+        def completed(text: str) -> list[str]:
+            return [item.value for item in envs.complete_names(context, envs.command.params[0], text)]
+
+        assert completed("ru") == ["runc"]
+        assert completed("bare,na") == ["bare,namespaces"]
+        assert completed("bare,ba") == ["bare,bare-aa"]

@@ -1,0 +1,74 @@
+"""What is told to a supervisor, and what is shown of foreign output."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vprobe.environments import Launch, process, sessions
+from vprobe.errors import RunError
+
+
+@given(st.binary(max_size=5000))
+def test_foreign_output_is_harmless(raw: bytes) -> None:
+    """Whatever arrives, only printable characters and line breaks are shown, and not too many."""
+    text = process.escaped(raw)
+    assert all(character == "\n" or character.isprintable() for character in text)
+    assert len(text) <= 10 * process.SHOWN_BYTES
+
+
+def test_the_end_of_foreign_output_is_what_counts() -> None:
+    """The last words are kept, the first are cut."""
+    assert process.escaped(b"first\n" * 1000 + b"last\n").endswith("last")
+
+
+def test_a_terminal_escape_is_shown_as_text() -> None:
+    """Nobody's output moves the cursor of the user's terminal."""
+    assert process.escaped(b"\x1b[2Jgone\x07") == "\\x1b[2Jgone\\x07"
+
+
+def test_agents_get_the_same_variables_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PATH and HOME are the user's, the launch's own win, and nothing else of the user's leaks in."""
+    monkeypatch.setenv("PATH", "/user/bin")
+    monkeypatch.setenv("HOME", "/home/user")
+    monkeypatch.setenv("SECRET", "x")
+    launch = Launch(("agent",), Path("/s"), Path("/t"), {"HOME": "/elsewhere", "A": "1"})
+    found = process.agent_variables(launch)
+    assert found == {
+        "PATH": "/user/bin",
+        "LANG": "C.UTF-8",
+        "HOME": "/elsewhere",
+        "A": "1",
+        "VPROBE_SESSION": "/s",
+    }
+
+
+def test_a_set_up_that_fails_is_an_error_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the engine is not even reached, start raises, says why, and has removed the session."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with sessions.open_run() as run:
+        session_dir = run.new_session()
+        wrong = process.Instructions(("/bin/true",), {}, working_directory="/nonexistent/place")
+        with pytest.raises(RunError, match="/nonexistent/place"):
+            process.start(wrong, session_dir)
+        assert not session_dir.exists()
+
+
+def test_a_failing_teardown_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an engine's own clean-up says goes to the tail, and the directory goes all the same."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with sessions.open_run() as run:
+        teardown = (
+            process.Teardown(("/bin/sh", "-c", "exit 7")),
+            process.Teardown(("/bin/sh", "-c", "exit 8"), when_exists=str(tmp_path / "missing")),
+        )
+        session_dir = run.new_session()
+        session = process.start(process.Instructions(("/bin/true",), {}, teardown=teardown), session_dir)
+        session.stop()
+        assert "exit status 7" in session.stderr_tail()
+        assert "exit status 8" not in session.stderr_tail()
+        assert not session_dir.exists()
