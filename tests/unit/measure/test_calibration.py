@@ -1,0 +1,76 @@
+"""How many iterations make a block, against simulated agents of every speed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from hypothesis import given
+from hypothesis import strategies as st
+from vprobe.suites import KernelCall
+
+from vprobe.measure.calibration import MAX_BLOCK_NS, OVERHEAD_BLOCKS, ROUND_TRIPS_PER_BLOCK, calibrate, settle
+from vprobe.measure.channel import Channel
+from vprobe.measure.plan import Task
+from vprobe.measure.protocol import BlockReply
+from vprobe.model import Kind, WorkloadRecord
+
+TARGET_NS = 500_000
+
+
+def task(maximum_iterations: int = 0) -> Task:
+    """A kernel workload."""
+    record = WorkloadRecord("cpu.x", "ns", "lower", Kind.KERNEL, {})
+    return Task(record, frozenset(), KernelCall("x", maximum_iterations=maximum_iterations))
+
+
+@dataclass
+class Agent:
+    """An agent whose blocks cost exactly this much."""
+
+    cost_ns: float
+    trip_ns: int
+    untimed_ns: float = 0.0
+
+    def round_trip_ns(self) -> int:
+        """The way there and back."""
+        return self.trip_ns
+
+    def block(self, handle: int, warm: int, iterations: int, timeout_s: float) -> tuple[BlockReply, int]:
+        """One block."""
+        inside, warm_ns = round(self.cost_ns * iterations), round(self.cost_ns * warm)
+        outside = self.trip_ns + inside + warm_ns + round(self.untimed_ns * iterations)
+        return BlockReply(id=1, ns=inside, warm_ns=warm_ns), outside
+
+
+@given(st.floats(0.2, 5e6), st.integers(5_000, 400_000))
+def test_a_block_is_as_long_as_asked_and_longer_than_the_way_there(cost_ns: float, trip_ns: int) -> None:
+    """The block meets its target, or five round trips, within one iteration; a single slow operation is one block."""
+    iterations, found_ns = calibrate(cast(Channel, Agent(cost_ns, trip_ns)), 1, task(), TARGET_NS)
+    wanted_ns = min(max(TARGET_NS, ROUND_TRIPS_PER_BLOCK * trip_ns), MAX_BLOCK_NS)
+    assert abs(found_ns - cost_ns) <= 0.01 * cost_ns + 0.5
+    assert iterations == 1 or abs(iterations * cost_ns - wanted_ns) <= cost_ns + 0.02 * wanted_ns
+
+
+@given(st.floats(1_000, 300_000), st.floats(1_000, 3_000_000))
+def test_what_is_not_timed_stays_affordable(cost_ns: float, untimed_ns: float) -> None:
+    """A workload with a long untimed set-up gets short blocks, and never fewer than one iteration."""
+    iterations, _ = calibrate(cast(Channel, Agent(cost_ns, 20_000, untimed_ns)), 1, task(), TARGET_NS)
+    assert (
+        iterations == 1
+        or iterations * (cost_ns + untimed_ns) <= 1.05 * OVERHEAD_BLOCKS * TARGET_NS + cost_ns + untimed_ns
+    )
+
+
+@given(st.integers(1, 10_000))
+def test_the_most_iterations_are_kept(maximum: int) -> None:
+    """Timed part and warm-up together stay within the memory that there is."""
+    chosen, cost_ns = calibrate(cast(Channel, Agent(100, 20_000)), 1, task(maximum), TARGET_NS)
+    size = settle(task(maximum), {"bare": (chosen, cost_ns)}, "bare")["bare"]
+    assert chosen >= 1 and (maximum == 1 or size.timed + size.warm <= max(maximum, 2))
+
+
+def test_equal_work_is_compared_with_equal_work() -> None:
+    """An arm of about the base's speed does the base's iterations, a much slower one its own."""
+    sizes = settle(task(), {"bare": (1000, 10.0), "runc": (900, 11.0), "vm": (100, 90.0)}, "bare")
+    assert (sizes["bare"].timed, sizes["runc"].timed, sizes["vm"].timed) == (1000, 1000, 100)
