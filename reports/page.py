@@ -1,0 +1,99 @@
+"""The page: its sections, one style sheet and one small script in a single file that fetches nothing.
+
+Pure: the same runs and comparisons give the same bytes. No clock, no chance, no network.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+
+import jinja2
+from markupsafe import Markup
+
+from vprobe.model import Comparisons, GateReport
+
+from . import quantities
+from .printable import finalize
+from .report import Measured, Report, Section
+from .sections import detail, evidence, forest, heatmap, method, probe, verdict
+from .texts import texts
+
+SECTIONS: tuple[Section, ...] = (
+    verdict.SECTION,
+    heatmap.SECTION,
+    forest.SECTION,
+    detail.SECTION,
+    probe.SECTION,
+    evidence.SECTION,
+    method.SECTION,
+)
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """The templates: every expression is made printable, then escaped; an undefined name is an error."""
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__, "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals.update(quantity=quantities.quantity, percent=quantities.percent)
+    return made
+
+
+@cache
+def asset(name: str) -> Markup:
+    """A style sheet or script of ours, as it stands in the page."""
+    return Markup(files(__package__).joinpath("assets", name).read_text("utf-8").strip())
+
+
+def integrity(text: str) -> str:
+    """The CSP source that allows exactly this inline style or script (CSP level 3, section 2.3.1)."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def content_security_policy() -> str:
+    """Nothing is fetched and nothing runs but our own style sheet and script."""
+    style, script = integrity(asset("report.css")), integrity(asset("report.js"))
+    return (
+        f"default-src 'none'; style-src '{style}'; script-src '{script}'; "
+        "base-uri 'none'; form-action 'none'; img-src data:"
+    )
+
+
+def render(
+    measured: Sequence[Measured],
+    *,
+    gate: GateReport | None = None,
+    across: Sequence[Comparisons] = (),
+    language: str = "en",
+) -> str:
+    """The report of one run, or of several compared with the first, as one HTML document.
+
+    `across[i]` is the comparison of run i + 1 with the first run. UsageError where there is no such language.
+    """
+    report = Report(tuple(measured), texts(language), gate, tuple(across))
+    shown = [(section, found) for section in SECTIONS if (found := section.context(report))]
+    parts = [
+        (section, environment().get_template(section.template).render(t=report.texts, report=report, s=found))
+        for section, found in shown
+    ]
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            t=report.texts,
+            report=report,
+            parts=[(section.key, Markup(html)) for section, html in parts],
+            policy=content_security_policy(),
+            css=asset("report.css"),
+            js=asset("report.js"),
+        )
+    )

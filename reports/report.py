@@ -1,0 +1,53 @@
+"""What a report is made from, and what each section is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from vprobe.model import Comparisons, GateReport, Run
+
+from .texts import Texts
+from .view import View
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run with what the analysis says of it. `label` is what the reader knows it by: its file name."""
+
+    label: str
+    run: Run
+    comparisons: Comparisons
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that a report shows. `across[i]` compares run i + 1 with the first."""
+
+    measured: tuple[Measured, ...]
+    texts: Texts
+    gate: GateReport | None = None
+    across: tuple[Comparisons, ...] = ()
+
+    @cached_property
+    def views(self) -> tuple[View, ...]:
+        """The runs, indexed."""
+        return tuple(View(index, one.label, one.run, one.comparisons) for index, one in enumerate(self.measured))
+
+    @property
+    def first(self) -> View:
+        """The run that a report of one run is about, and that others are compared with."""
+        return self.views[0]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page: its anchor, its template, and the function that prepares what the template shows.
+
+    `context` returns None where there is nothing to show. The heading's text is `<key>.title`.
+    """
+
+    key: str
+    template: str
+    context: Callable[[Report], object | None]

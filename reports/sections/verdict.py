@@ -1,0 +1,210 @@
+"""The first screen: what the run says in one sentence, whether it can be trusted, and what it was measured on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from vprobe.model import Comparison, GateReport, GateVerdict, Verdict, VirtClass
+
+from .. import findings, machine, quantities
+from ..report import Report, Section
+from ..texts import Texts
+from ..view import ArmView, View
+
+GLYPHS = {
+    GateVerdict.PASS: "✓",
+    GateVerdict.FAIL: "✕",
+    GateVerdict.INCONCLUSIVE: "?",
+    GateVerdict.INCOMPARABLE: "≠",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question that readers come with, and where the page answers it in full."""
+
+    question: Markup
+    answer: Markup
+    href: str
+    link: Markup
+
+
+@dataclass(frozen=True)
+class Badge:
+    """The verdict of a gate."""
+
+    verdict: str
+    glyph: str
+    word: Markup
+    summary: Markup
+
+
+@dataclass(frozen=True)
+class Context:
+    """What verdict.html shows."""
+
+    badge: Badge | None
+    headline: Markup
+    floor: Markup
+    answers: tuple[Answer, ...]
+    facts: tuple[tuple[Markup, object], ...]
+    command: str
+
+
+def context(report: Report) -> Context:
+    """The first screen of a report; several runs are summed up by the first."""
+    view, texts = report.first, report.texts
+    costs = findings.costs(view)
+    return Context(
+        badge=None if report.gate is None else badge(report.gate, texts),
+        headline=headline(view, costs, texts),
+        floor=floor_words(view, texts),
+        answers=_answers(view, costs, texts),
+        facts=_facts(view, texts),
+        command=shell_words(view.run.command),
+    )
+
+
+def shell_words(command: Sequence[str]) -> str:
+    """The command as it could be typed again."""
+    plain = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=+,./:@%")
+    quoted = (word if word and plain.issuperset(word) else "'" + word.replace("'", "'\\''") + "'" for word in command)
+    return " ".join(quoted)
+
+
+def badge(gate: GateReport, texts: Texts) -> Badge:
+    """The gate's verdict as glyph, word and count of its rows."""
+    counts = Counter(result.verdict for result in gate.rules)
+    parts = [texts(f"gate.count.{verdict}", count=counts[verdict]) for verdict in GateVerdict if counts[verdict]]
+    summary = texts.joined(parts) if parts else texts("plain", text=gate.reason)
+    return Badge(gate.verdict.value, GLYPHS[gate.verdict], texts(f"gate.{gate.verdict}"), summary)
+
+
+def headline(view: View, costs: Sequence[findings.Cost], texts: Texts) -> Markup:
+    """The one sentence that matters: about the heaviest boundary, or the user's own variants."""
+    if not view.workloads or not view.run.visits:
+        return texts("verdict.nothing")
+    if not costs:
+        return texts("verdict.no_ratios", arms=len(view.arms), workloads=len(view.workloads))
+    return findings.sentence(costs[0], texts)
+
+
+def floor_words(view: View, texts: Texts) -> Markup:
+    """The noise floor in words."""
+    floor = findings.floor(view)
+    if floor is None:
+        return texts("floor.none")
+    return texts(
+        "floor.known",
+        median=quantities.percent(floor.median),
+        worst=quantities.percent(floor.worst),
+        workload=floor.worst_workload,
+    )
+
+
+def _answers(view: View, costs: Sequence[findings.Cost], texts: Texts) -> tuple[Answer, ...]:
+    return (
+        Answer(texts("ask.slowest"), _slowest(costs, texts), "#heatmap", texts("heatmap.title")),
+        Answer(texts("ask.worth"), _worth(view, costs, texts), "#forest", texts("forest.title")),
+        Answer(texts("ask.trust"), _trust(view, texts), "#evidence", texts("evidence.title")),
+        Answer(texts("ask.machine"), _what(view, texts), "#probe", texts("probe.title")),
+    )
+
+
+def _slowest(costs: Sequence[findings.Cost], texts: Texts) -> Markup:
+    """The worst workload of each arm, worst arm first."""
+    worst = [(one.arm, one.slower[0]) for one in costs if one.slower]
+    worst.sort(key=lambda pair: -(pair[1].ratio or 0))
+    if not worst:
+        return texts("slowest.none")
+    items = [
+        texts("slowest.item", arm=arm.name, ratio=quantities.ratio(row.ratio), workload=row.workload)
+        for arm, row in worst[:4]
+    ]
+    rest = len({one.arm.key for one in costs}) - len(worst)
+    if rest:
+        items.append(texts.count("slowest.rest", rest))
+    return Markup("<br>").join(items)
+
+
+def _worth(view: View, costs: Sequence[findings.Cost], texts: Texts) -> Markup:
+    """The cost of the first full virtual machine, suite by suite, and of starting it."""
+    machines = (VirtClass.FULL_HARDWARE, VirtClass.PARAVIRTUAL, VirtClass.FULL_SOFTWARE)
+    one = next((one for one in costs if one.arm.virt_class in machines), None)
+    if one is None:
+        return texts("worth.none")
+    suites: dict[str, list[Comparison]] = {}
+    for row in view.ratios(one.arm):
+        suites.setdefault(findings.suite_of(row.workload), []).append(row)
+    items = [_suite_cost(suite, rows, texts) for suite, rows in suites.items()]
+    return texts(
+        "worth.items", arm=one.arm.name, items=texts("list.semicolon").join(items), start=_start(view, one.arm, texts)
+    )
+
+
+def _suite_cost(suite: str, rows: Sequence[Comparison], texts: Texts) -> Markup:
+    mean = findings.geometric_mean(rows)
+    worst = max(rows, key=lambda row: row.ratio or 0)
+    words = texts.get(f"suite.{suite}.name") or suite
+    if all(findings.is_quiet(row) for row in rows):
+        return texts("worth.suite_quiet", suite=words, ratio=quantities.ratio(mean))
+    return texts("worth.suite", suite=words, ratio=quantities.ratio(mean), worst=quantities.ratio(worst.ratio))
+
+
+def _start(view: View, arm: ArmView, texts: Texts) -> Markup:
+    series = view.series.get(("lifecycle.start", arm.key))
+    if series is None or series.center is None:
+        return Markup("")
+    return texts("worth.start", value=quantities.quantity(series.center, "ns"))
+
+
+def _trust(view: View, texts: Texts) -> Markup:
+    """Boots, verdicts left open, exclusions."""
+    rows = [row for row in view.comparisons.comparisons if row.ratio is not None]
+    undecided = sum(row.verdict in {Verdict.INCONCLUSIVE, Verdict.INCOMPARABLE} for row in rows)
+    excluded = sum(visit.excluded is not None for visit in view.run.visits)
+    floor = findings.floor(view)
+    parts = [
+        floor_words(view, texts),
+        texts.count("trust.boots", view.boots),
+        texts("trust.open", open=undecided, count=len(rows)),
+        texts("trust.excluded", excluded=excluded, count=len(view.run.visits)),
+    ]
+    if floor is not None and floor.rejected:
+        parts.append(texts("trust.floor_rejected", count=floor.rejected, workloads=floor.workloads))
+    return texts("list.sentence").join(parts)
+
+
+def _what(view: View, texts: Texts) -> Markup:
+    return texts(
+        "what.machine",
+        cpu=machine.cpu_name(view, texts),
+        cpus=machine.text(view.run.probe, "cpu", "logical_cpus") or texts("unknown"),
+        kernel=machine.kernel_name(view, texts),
+        host=machine.host_role(view.run.probe, texts),
+    )
+
+
+def _facts(view: View, texts: Texts) -> tuple[tuple[Markup, object], ...]:
+    run = view.run
+    backend = run.fingerprint.kvm_backend or machine.text(run.probe, "kvm", "backend")
+    return (
+        (texts("fact.machine"), machine.cpu_name(view, texts)),
+        (texts("fact.host"), machine.host_role(run.probe, texts)),
+        (texts("fact.kernel"), machine.kernel_name(view, texts)),
+        (texts("fact.kvm"), backend or texts("unknown")),
+        (texts("fact.date"), run.created.replace("T", " ").replace("Z", " UTC").partition(".")[0]),
+        (texts("fact.seed"), str(run.seed)),
+        (
+            texts("fact.size"),
+            texts("fact.size_value", arms=len(run.arms), workloads=len(run.workloads), boots=view.boots),
+        ),
+        (texts("fact.version"), run.vprobe_version),
+    )
+
+
+SECTION = Section("verdict", "verdict.html", context)
