@@ -38,7 +38,7 @@ struct kernel {
     enum need need;
 };
 
-const struct kernel *find_kernel(const char *name); /* or NULL */
+const struct kernel *find_kernel(PyObject *name); /* or NULL */
 
 /* --- kernel_host.c ----------------------------------------------------------------------------------- */
 

@@ -1,8 +1,6 @@
 /* Which kernels there are, where each may run and what it needs; and the identity of their code. */
 #include "kernel_host.h"
 
-#include <string.h>
-
 static const struct kernel table[] = {
     {"integer_chain", vprobe_integer_chain, ANYWHERE, NOTHING},
     {"float_chain", vprobe_float_chain, ANYWHERE, NOTHING},
@@ -23,9 +21,9 @@ static const struct kernel table[] = {
 
 enum { KERNELS = sizeof table / sizeof table[0] };
 
-const struct kernel *find_kernel(const char *name) {
+const struct kernel *find_kernel(PyObject *name) {
     for (int i = 0; i < KERNELS; i++)
-        if (strcmp(table[i].name, name) == 0)
+        if (PyUnicode_CompareWithASCIIString(name, table[i].name) == 0)
             return &table[i];
     return NULL;
 }

@@ -4,7 +4,6 @@
 #if defined(VPROBE_X86)
 
 #include <errno.h>
-#include <string.h>
 #include <unistd.h>
 
 static int time_create_vm(int kvm, uint64_t *ns, struct failure *failure) {
@@ -52,7 +51,7 @@ static int time_first_instruction(int kvm, uint64_t *ns, struct failure *failure
 
 typedef int timed_step(int kvm, uint64_t *ns, struct failure *failure);
 
-static timed_step *find_step(const char *operation) {
+static timed_step *find_step(PyObject *operation) {
     static const struct {
         const char *name;
         timed_step *step;
@@ -60,7 +59,7 @@ static timed_step *find_step(const char *operation) {
                  {"create_vcpu", time_create_vcpu},
                  {"first_instruction", time_first_instruction}};
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
-        if (strcmp(steps[i].name, operation) == 0)
+        if (PyUnicode_CompareWithASCIIString(operation, steps[i].name) == 0)
             return steps[i].step;
     return NULL;
 }
@@ -91,10 +90,7 @@ PyObject *native_time_microvm(PyObject *module, PyObject *args) {
     if (!PyArg_ParseTuple(args, "UO:time_microvm", &name, &count) ||
         to_bounded(count, "repetitions", 1, 1000000, &repetitions) == -1)
         return NULL;
-    const char *operation = PyUnicode_AsUTF8AndSize(name, NULL);
-    if (operation == NULL)
-        return NULL;
-    timed_step *step = find_step(operation);
+    timed_step *step = find_step(name);
     if (step == NULL)
         return PyErr_Format(PyExc_ValueError, "time_microvm: no operation is named %R", name);
     return repeat(step, repetitions);

@@ -113,10 +113,7 @@ PyObject *host_run(PyObject *self, PyObject *args) {
     for (int i = 0; i < 6; i++)
         if (objects[i] != NULL && to_uint64(objects[i], names[i], &numbers[i]) == -1)
             return NULL;
-    const char *text = PyUnicode_AsUTF8AndSize(name, NULL);
-    const struct kernel *kernel = text == NULL ? NULL : find_kernel(text);
-    if (text == NULL)
-        return NULL;
+    const struct kernel *kernel = find_kernel(name);
     if (kernel == NULL)
         return PyErr_Format(PyExc_ValueError, "run: no kernel is named %R", name);
     if (host_enter(host) == -1)

@@ -192,7 +192,9 @@ def test_subleaves_up_to_a_maximum(leaf: int, harness: ctypes.PyDLL) -> None:
     assert subleaves(harness, leaf, up_to(0)) == [0]
 
 
-@pytest.mark.parametrize(("leaf", "entry"), [(0x4, (0x21, 0, 0, 0)), (0x8000001D, (0x43, 0, 0, 0)), (0x1B, (1, 0, 0, 0))])
+@pytest.mark.parametrize(
+    ("leaf", "entry"), [(0x4, (0x21, 0, 0, 0)), (0x8000001D, (0x43, 0, 0, 0)), (0x1B, (1, 0, 0, 0))]
+)
 def test_lists_end_with_a_type_of_zero(leaf: int, entry: Registers, harness: ctypes.PyDLL) -> None:
     """Caches and PCONFIG targets are listed until the type field of EAX is 0; the ending entry is kept."""
     assert subleaves(harness, leaf, {0: entry, 1: entry, 2: entry}) == [0, 1, 2, 3]
@@ -270,7 +272,9 @@ def test_the_scan_ends_at_an_exact_repeat(harness: ctypes.PyDLL) -> None:
 
 def test_ranges_that_do_not_answer_are_left_out(harness: ctypes.PyDLL) -> None:
     """0x80860000 and 0xC0000000 are dumped only where EAX lies in the range itself."""
-    rows, _ = dump(harness, scripted({(0, 0): (1, 1, 1, 1), (0xC0000000, 0): (0xC0000001, 0, 0, 0)}, elsewhere=(9, 9, 9, 9)))
+    rows, _ = dump(
+        harness, scripted({(0, 0): (1, 1, 1, 1), (0xC0000000, 0): (0xC0000001, 0, 0, 0)}, elsewhere=(9, 9, 9, 9))
+    )
     assert [row[0] for row in rows if row[0] >= 0x80000000] == [0xC0000000, 0xC0000001]
 
 

@@ -47,7 +47,9 @@ class Instruction:
 
 
 def run(*command: str | Path) -> str:
-    return subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(
+        [str(part) for part in command], check=True, capture_output=True, text=True, timeout=60
+    ).stdout
 
 
 def disassemble(file: Path) -> list[Instruction]:
@@ -117,8 +119,12 @@ def test_the_checks_see_a_kernel_that_reaches_out(defect: str, tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flags", ["-O0", "-O3 -march=native -fstack-protector-all", "-O2 -flto", "-fsanitize=undefined"])
-def test_flags_of_the_environment_do_not_reach_the_kernels(flags: str, build: Callable[..., Any], own_build: Any) -> None:
+@pytest.mark.parametrize(
+    "flags", ["-O0", "-O3 -march=native -fstack-protector-all", "-O2 -flto", "-fsanitize=undefined"]
+)
+def test_flags_of_the_environment_do_not_reach_the_kernels(
+    flags: str, build: Callable[..., Any], own_build: Any
+) -> None:
     """Whatever CFLAGS a packager sets, the kernels' bytes are the same."""
     assert code_of(build(*flags.split()).objects / "kernels.o") == code_of(own_build.objects / "kernels.o")
 

@@ -1,0 +1,509 @@
+"""KernelHost: the kernels natively, each against a model of what it does."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import platform
+import resource
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vprobe import _native
+
+KIB, MIB = 1024, 1024 * 1024
+X86 = platform.machine() == "x86_64"
+HOST_ONLY = ["getpid", "pipe_round_trip", "fork_wait"]
+GUEST_ONLY = ["out", "hypercall"]
+
+
+@pytest.fixture
+def host() -> Iterator[_native.KernelHost]:
+    with _native.KernelHost(MIB) as opened:
+        yield opened
+
+
+def word_at(address: int) -> int:
+    return ctypes.c_uint64.from_address(address).value
+
+
+# --- what the kernels compute ----------------------------------------------------------------------------------------
+
+
+def test_the_section_holds_the_kernels_of_the_suites() -> None:
+    """The names that the suites rely on are there, each once."""
+    names = _native.kernels()
+    assert {"integer_chain", "float_chain", "chase", "triad", "touch", *HOST_ONLY} <= set(names)
+    assert len(names) == len(set(names))
+    assert not X86 or {"cpuid", *GUEST_ONLY} <= set(names)
+
+
+@given(warm=st.integers(0, 50), timed=st.integers(0, 50), start=st.integers(0, 2**64 - 1))
+def test_integer_chain_computes_its_chain(warm: int, timed: int, start: int) -> None:
+    """The result equals the same twelve operations an iteration done by Python: none was left out."""
+    x = start
+    for _ in range(4 * (warm + timed)):
+        x = ((x * 6364136223846793005 + 1442695040888963407) % 2**64) ^ 0x5851F42D4C957F2D
+    with _native.KernelHost(0) as host:
+        assert host.run("integer_chain", warm, timed, start)[1] == x
+
+
+def test_float_chain_settles_at_two(host: _native.KernelHost) -> None:
+    """x / 2 + 1 from 1 on tends to 2: truncated 1 after one iteration, 2 when it has settled."""
+    assert host.run("float_chain", 0, 1)[1] == 1
+    assert host.run("float_chain", 0, 1000)[1] == 2
+
+
+@given(
+    nodes=st.integers(2, 300),
+    stride=st.sampled_from([8, 64, 72, 4096]),
+    offset=st.sampled_from([0, 8, 64, 4096]),
+    seed=st.integers(0, 2**64 - 1),
+)
+def test_a_chase_is_one_cycle_over_all_nodes(nodes: int, stride: int, offset: int, seed: int) -> None:
+    """From the first node on every node is met once before the first comes again; position is kept between calls."""
+    with _native.KernelHost(offset + nodes * stride) as host:
+        first = host.memory_address + offset
+        host.build_chase(offset, nodes * stride, stride, seed)
+        met = [host.run("chase", 0, 1)[1] for _ in range(nodes)]
+        assert sorted(met) == [first + i * stride for i in range(nodes)]
+        assert met[-1] == first
+
+
+def test_a_chase_is_random_and_repeats_by_its_seed(host: _native.KernelHost) -> None:
+    """The same seed lays the same cycle, another seed another, and neighbours are seldom neighbours in it."""
+
+    def path(seed: int) -> list[int]:
+        host.build_chase(0, 64 * KIB, 64, seed)
+        return [host.run("chase", 0, 1)[1] for _ in range(1024)]
+
+    assert path(1) == path(1)
+    assert path(1) != path(2)
+    steps = [b - a for a, b in zip(path(3), path(3)[1:], strict=False)]
+    assert sum(abs(step) == 64 for step in steps) < 20
+
+
+def test_warm_iterations_move_the_chase_too(host: _native.KernelHost) -> None:
+    """3 warm and 4 timed loads end where 7 loads end."""
+    host.build_chase(0, 64 * KIB, 64, 5)
+    after_seven = [host.run("chase", 0, 1)[1] for _ in range(7)][-1]
+    host.build_chase(0, 64 * KIB, 64, 5)
+    assert host.run("chase", 3, 4)[1] == after_seven
+
+
+def doubles(host: _native.KernelHost) -> Any:
+    return (ctypes.c_double * (host.memory_bytes // 8)).from_address(host.memory_address)
+
+
+def test_triad_writes_line_after_line_and_wraps() -> None:
+    """Each iteration writes 1 + 3 * 1 into eight elements of a; calls continue each other; the end wraps to the start."""
+    with _native.KernelHost(3 * 21 * 64) as host:  # the least that it takes: 21 lines each
+        host.run("triad", 0, 2)
+        values = doubles(host)
+        assert list(values[:24]) == [4.0] * 16 + [1.0] * 8
+        host.run("triad", 1, 2)
+        assert list(values[:48]) == [4.0] * 40 + [1.0] * 8
+        host.run("triad", 0, 16)
+        assert list(values[: 21 * 8]) == [4.0] * 21 * 8
+        values[:8] = [0.0] * 8
+        values[21 * 8] = 5.0  # b[0]
+        host.run("triad", 0, 1)
+        assert list(values[:8]) == [8.0] + [4.0] * 7
+
+
+def test_triad_starts_anew_after_the_memory_was_used(host: _native.KernelHost) -> None:
+    """Pointers of a chase are never read as (denormal) numbers: b and c are 1 again."""
+    host.build_chase(0, MIB, 64, 1)
+    host.run("triad", 0, 10)
+    assert set(doubles(host)[: 30 * 8]) == {1.0, 4.0}
+
+
+def faults() -> int:
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+
+
+def test_touch_faults_once_for_each_fresh_page(host: _native.KernelHost) -> None:
+    """After discard() a store into each of 200 pages faults 200 times; without it, not at all."""
+    host.run("touch", 0, 200)
+    before = faults()
+    host.run("touch", 0, 200)
+    again = faults()
+    host.discard(0, MIB)
+    emptied = faults()
+    host.run("touch", 50, 150)
+    assert again - before < 5
+    assert 200 <= faults() - emptied < 210
+    assert [word_at(host.memory_address + page * 4096) != 0 for page in (0, 49, 50, 199, 200)] == [True] * 4 + [False]
+
+
+def test_touch_starts_at_its_offset(host: _native.KernelHost) -> None:
+    """a0 is the offset of the first store."""
+    host.run("touch", 0, 2, 8192)
+    assert [word_at(host.memory_address + page * 4096) for page in range(5)] == [0, 0, 2, 1, 0]
+
+
+def test_getpid_is_ours(host: _native.KernelHost) -> None:
+    """The system call is really made: its result is the process id."""
+    assert host.run("getpid", 1, 3)[1] == os.getpid()
+
+
+def test_pipe_round_trip_moves_bytes(host: _native.KernelHost) -> None:
+    """One byte an iteration goes out of a0 and comes in from a1."""
+    read_end, write_end = os.pipe()
+    try:
+        host.run("pipe_round_trip", 2, 5, write_end, read_end)
+        os.set_blocking(read_end, False)
+        with pytest.raises(BlockingIOError):
+            os.read(read_end, 1)
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+def test_a_failed_system_call_names_the_kernel(host: _native.KernelHost) -> None:
+    """A closed descriptor is EBADF, an end without a partner EPIPE; the next run is unaffected."""
+    with pytest.raises(OSError, match="pipe_round_trip: Bad file descriptor") as caught:
+        host.run("pipe_round_trip", 0, 10, 9999, 9998)
+    assert caught.value.errno == 9
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with pytest.raises(BrokenPipeError, match="pipe_round_trip"):
+        host.run("pipe_round_trip", 0, 10, write_end, write_end)
+    os.close(write_end)
+    assert host.run("getpid", 0, 1)[1] == os.getpid()
+
+
+def test_fork_wait_leaves_no_child(host: _native.KernelHost) -> None:
+    """Each child is waited for: its id is gone, and none is left to wait for."""
+    pid = host.run("fork_wait", 1, 3)[1]
+    assert not Path(f"/proc/{pid}").exists()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.skipif(not X86, reason="CPUID is x86")
+def test_cpuid_returns_the_highest_leaf(host: _native.KernelHost) -> None:
+    """The kernel's result is EAX of leaf 0."""
+    assert host.run("cpuid", 0, 1)[1] == _native.cpuid(min(os.sched_getaffinity(0)), 0)[0]
+
+
+# --- time ------------------------------------------------------------------------------------------------------------
+
+LINEAR = {"integer_chain": 20_000, "float_chain": 20_000, "chase": 20_000, "triad": 5_000, "getpid": 500}
+
+
+@pytest.mark.parametrize("kernel", LINEAR)
+def test_time_is_linear_in_iterations(kernel: str, host: _native.KernelHost) -> None:
+    """Over ten multiples of the iterations the best of many times lies on a line: r² above 0.999."""
+    host.build_chase(0, 16 * KIB, 64, 1)
+    counts = [LINEAR[kernel] * i for i in range(1, 11)]
+    best = dict.fromkeys(counts, float("inf"))
+    for _ in range(30):
+        for count in counts:
+            best[count] = min(best[count], host.run(kernel, 100, count)[0])
+    assert r_squared(counts, [best[count] for count in counts]) > 0.999
+
+
+def r_squared(x: list[int], y: list[float]) -> float:
+    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+    covariance = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
+    return float(covariance**2 / (sum((a - mean_x) ** 2 for a in x) * sum((b - mean_y) ** 2 for b in y)))
+
+
+def test_only_the_timed_part_is_timed(host: _native.KernelHost) -> None:
+    """A million warm iterations do not count: ticks of ten timed ones stay below a hundredth of theirs."""
+    few = min(host.run("integer_chain", 100_000, 10)[0] for _ in range(5))
+    many = min(host.run("integer_chain", 10, 100_000)[0] for _ in range(5))
+    assert 0 < few < many / 100
+
+
+def test_ticks_are_those_of_tsc(host: _native.KernelHost) -> None:
+    """What the kernel counts lies within what tsc() counts around the call, and fills most of it."""
+    start = _native.tsc()
+    ticks, _ = host.run("integer_chain", 0, 2_000_000)
+    around = _native.tsc() - start
+    assert around * 0.5 < ticks <= around
+
+
+def test_a_running_kernel_holds_no_gil(host: _native.KernelHost) -> None:
+    """Python code of another thread goes on while a kernel runs for about half a second."""
+    per_iteration = host.run("integer_chain", 1000, 100_000)[0] * _native.calibrate_tsc() / 100_000
+    thread = threading.Thread(target=host.run, args=("integer_chain", 0, int(0.5e9 / per_iteration)))
+    thread.start()
+    count = 0
+    while thread.is_alive():
+        time.sleep(0.001)
+        count += 1
+    assert count > 20
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["", "chases", "integer_chain\0", "évidence", "evidence", "\ud800"])
+def test_unknown_kernels_are_value_errors(name: str, host: _native.KernelHost) -> None:
+    """A name that is not in kernels() raises ValueError (the micro-VM's own `evidence` is not in it)."""
+    with pytest.raises(ValueError, match="no kernel is named"):
+        host.run(name, 0, 1)
+
+
+@pytest.mark.parametrize("kernel", GUEST_ONLY)
+def test_kernels_of_guests_do_not_run_here(kernel: str, host: _native.KernelHost) -> None:
+    """OUT and VMCALL would fault in a process: ValueError."""
+    with pytest.raises(ValueError, match="MicroVM" if X86 else "no kernel"):
+        host.run(kernel, 0, 1)
+
+
+@pytest.mark.parametrize("arguments", [(-1, 1), (0, -1), (2**64, 0), (0, 1, -1), (0, 1, 0, 2**64)])
+def test_numbers_that_do_not_fit_are_value_errors(arguments: tuple[int, ...], host: _native.KernelHost) -> None:
+    """Iterations and arguments are unsigned 64-bit numbers."""
+    with pytest.raises(ValueError, match="must be from 0 to"):
+        host.run("integer_chain", *arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("getpid",), ("getpid", 1), (b"getpid", 0, 1), ("getpid", 0.0, 1), ("getpid", 0, 1, 0, 0, 0, 0, 0)],
+)
+def test_wrong_types_are_type_errors(arguments: tuple[Any, ...], host: _native.KernelHost) -> None:
+    """Missing, surplus and ill-typed arguments raise TypeError."""
+    with pytest.raises(TypeError):
+        host.run(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((0, MIB + 8, 64, 1), "leave the memory"),
+        ((MIB, 64, 8, 1), "leave the memory"),
+        ((2**64 - 8, 16, 8, 1), "leave the memory"),
+        ((4, 1024, 64, 1), "offset"),
+        ((0, 1024, 0, 1), "stride"),
+        ((0, 1024, 12, 1), "stride"),
+        ((0, 127, 64, 1), "two strides"),
+        ((0, 0, 64, 1), "two strides"),
+        ((0, 1024, 64, -1), "seed"),
+    ],
+)
+def test_chases_that_cannot_be_laid(arguments: tuple[int, ...], reason: str, host: _native.KernelHost) -> None:
+    """A chase outside the memory, off alignment or of fewer than two nodes is refused."""
+    with pytest.raises(ValueError, match=reason):
+        host.build_chase(*arguments)
+
+
+def overwrite_by_triad(host: _native.KernelHost) -> None:
+    host.run("triad", 0, 1)
+
+
+def overwrite_by_touch(host: _native.KernelHost) -> None:
+    host.run("touch", 0, 1)
+
+
+def overwrite_by_discard(host: _native.KernelHost) -> None:
+    host.discard(8192, 4096)
+
+
+@pytest.mark.parametrize("overwrite", [overwrite_by_triad, overwrite_by_touch, overwrite_by_discard])
+def test_a_chase_needs_an_intact_cycle(
+    overwrite: Callable[[_native.KernelHost], None], host: _native.KernelHost
+) -> None:
+    """Before build_chase(), and after anything wrote over the cycle, a chase is refused rather than crash."""
+    with pytest.raises(ValueError, match="no cycle"):
+        host.run("chase", 0, 1)
+    host.build_chase(0, MIB, 64, 1)
+    host.run("chase", 0, 1)
+    overwrite(host)
+    with pytest.raises(ValueError, match="no cycle"):
+        host.run("chase", 0, 1)
+
+
+def test_a_discard_elsewhere_spares_the_cycle(host: _native.KernelHost) -> None:
+    """Pages that the cycle does not lie in may be given back."""
+    host.build_chase(0, 8192, 64, 1)
+    host.discard(8192, MIB - 8192)
+    assert host.run("chase", 0, 128)[1] == host.memory_address
+
+
+@pytest.mark.parametrize("arguments", [(0, 257), (257, 0), (2**64 - 1, 2), (2**60, 2**60), (0, 256, 8)])
+def test_touches_stay_in_the_memory(arguments: tuple[int, ...], host: _native.KernelHost) -> None:
+    """More pages than there are, from the start or from an offset, are refused, whatever overflows."""
+    with pytest.raises(ValueError, match="leave the memory"):
+        host.run("touch", *arguments)
+
+
+def test_touch_needs_alignment(host: _native.KernelHost) -> None:
+    """A store across two pages is not one fresh page."""
+    with pytest.raises(ValueError, match="multiple of 8"):
+        host.run("touch", 0, 1, 4)
+
+
+@pytest.mark.parametrize("arguments", [(1, 4096), (0, 100), (0, 2 * MIB), (MIB, 4096), (2**64 - 4096, 8192)])
+def test_discards_are_whole_pages_of_the_memory(arguments: tuple[int, int], host: _native.KernelHost) -> None:
+    """Only whole pages inside the memory can be given back."""
+    with pytest.raises(ValueError, match=r"multiples|leave the memory"):
+        host.discard(*arguments)
+
+
+def test_a_host_without_memory_runs_what_needs_none() -> None:
+    """KernelHost(0) computes; what needs memory says so."""
+    with _native.KernelHost(0) as host:
+        assert host.run("getpid", 0, 1)[1] == os.getpid()
+        for kernel, reason in [("chase", "no cycle"), ("triad", "at least 4032 bytes"), ("touch", "leave the memory")]:
+            with pytest.raises(ValueError, match=reason):
+                host.run(kernel, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        ((), TypeError),
+        (("1",), TypeError),
+        ((1, 4096, 0), TypeError),
+        ((-1,), ValueError),
+        ((1, 8192), ValueError),
+        ((1, 0), ValueError),
+        ((2**64,), ValueError),
+        ((2**62 - 1,), OSError),
+    ],
+)
+def test_memories_that_cannot_be(arguments: tuple[Any, ...], kind: type[Exception]) -> None:
+    """Sizes without sense raise ValueError, more than the machine has OSError, before anything is mapped."""
+    with pytest.raises(kind):
+        _native.KernelHost(*arguments)
+
+
+# --- life ------------------------------------------------------------------------------------------------------------
+
+
+def test_use_after_close_is_a_value_error() -> None:
+    """Every method of a closed host raises ValueError; closing again does nothing."""
+    host = _native.KernelHost(MIB)
+    host.close()
+    host.close()
+    for call in (
+        lambda: host.run("getpid", 0, 1),
+        lambda: host.build_chase(0, 4096, 64, 1),
+        lambda: host.discard(0, 4096),
+    ):
+        with pytest.raises(ValueError, match="closed"):
+            call()
+
+
+def test_a_host_that_was_never_opened_is_closed() -> None:
+    """__new__ without __init__ crashes nothing."""
+    host = _native.KernelHost.__new__(_native.KernelHost)
+    with pytest.raises(ValueError, match="closed"):
+        host.run("getpid", 0, 1)
+    host.close()
+
+
+def mapped_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+def test_memory_is_given_back_on_every_way() -> None:
+    """With-block, close(), losing the last reference, and a second __init__ all unmap the memory."""
+    before = mapped_bytes()
+    for _ in range(10):
+        with _native.KernelHost(8 * MIB):
+            pass
+        _native.KernelHost(8 * MIB).close()
+        _native.KernelHost(8 * MIB)
+        host = _native.KernelHost(8 * MIB)
+        host.__init__(8 * MIB)  # type: ignore[misc]
+        del host
+    gc.collect()
+    assert mapped_bytes() - before < 8 * MIB
+
+
+def test_all_of_the_memory_is_present(host: _native.KernelHost) -> None:
+    """A chase over freshly made memory takes no page fault."""
+    host.build_chase(0, MIB, 4096, 1)
+    before = faults()
+    host.run("chase", 0, 1000)
+    assert faults() - before < 5
+
+
+def test_the_second_thread_is_refused(host: _native.KernelHost) -> None:
+    """While one thread runs a kernel no other may run, change or close the same host."""
+    read_end, write_end = os.pipe()
+    other_read, other_write = os.pipe()
+
+    def wait_for_a_byte() -> None:
+        host.run("pipe_round_trip", 0, 1, other_write, read_end)
+
+    thread = threading.Thread(target=wait_for_a_byte)
+    thread.start()
+    try:
+        os.read(other_read, 1)  # the kernel now waits in its read
+        for call in (lambda: host.run("getpid", 0, 1), host.close, lambda: host.discard(0, 4096)):
+            with pytest.raises(ValueError, match="another thread"):
+                call()
+        with pytest.raises(ValueError, match="another thread"):
+            host.__init__(0)  # type: ignore[misc]
+    finally:
+        os.write(write_end, b"x")
+        thread.join()
+        for descriptor in (read_end, write_end, other_read, other_write):
+            os.close(descriptor)
+
+
+def in_child(check: Callable[[], bool]) -> bool:
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException):
+            os._exit(0 if check() else 1)
+        os._exit(2)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_forked_child_is_refused(host: _native.KernelHost) -> None:
+    """A fork does not inherit the memory; its attempt to run raises ValueError instead of a crash."""
+
+    def refused() -> bool:
+        try:
+            host.run("touch", 0, 1)
+        except ValueError as error:
+            return "fork" in str(error)
+        return False
+
+    assert in_child(refused)
+    host.run("touch", 0, 1)
+
+
+def thp_is_offered() -> bool:
+    with contextlib.suppress(OSError):
+        return "[never]" not in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    return False
+
+
+def test_page_sizes_are_reported_as_had() -> None:
+    """4096 stays 4096; 2 MiB pages are reported only where the kernel gives them, and small memory is rounded up to one."""
+    with _native.KernelHost(8 * MIB) as small:
+        assert small.page_bytes == 4096
+    with _native.KernelHost(16 * KIB, 2 * MIB) as large:
+        assert large.memory_bytes == 16 * KIB
+        assert large.memory_address % (2 * MIB) == 0
+        assert large.page_bytes == 2 * MIB if thp_is_offered() else large.page_bytes in (4096, 2 * MIB)
+        assert anonymous_huge(large.memory_address) == (2 * MIB if large.page_bytes == 2 * MIB else 0)
+
+
+def anonymous_huge(address: int) -> int:
+    """AnonHugePages in bytes of the mapping that holds the address."""
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in (span := line.split(" ", 1)[0]):
+            low, high = (int(part, 16) for part in span.split("-"))
+            inside = low <= address < high
+        elif inside and line.startswith("AnonHugePages:"):
+            return int(line.split()[1]) * KIB
+    return 0
