@@ -78,12 +78,12 @@ def _finish(run: Run, output: Path, report: Path | None, as_json: bool, console:
     if as_json:
         click.echo(msgspec.json.encode(comparisons).decode())
     else:
-        show(comparisons, run)
+        show(comparisons)
     console.print(f"run file: {escape(str(output))}", highlight=False)
     if report is not None:
-        from vprobe.cli.report import write  # noqa: PLC0415
+        from vprobe.cli.report import write_report  # noqa: PLC0415
 
-        write([output], report)
+        write_report([(output.name, run)], report)
         console.print(f"report:   {escape(str(report))}", highlight=False)
 
 

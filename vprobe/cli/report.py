@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ import click
 from vprobe import reports, runfile
 from vprobe.analysis import compare
 from vprobe.errors import RunError
+from vprobe.model import Run
 
 
 @click.command(name="report")
@@ -29,11 +31,15 @@ def command(runs: tuple[Path, ...], output: Path, lang: str) -> None:
 
     With several runs, the first is the one that the others are compared with.
     """
-    loaded = [(path.name, runfile.load(path)) for path in runs]
+    write_report([(path.name, runfile.load(path)) for path in runs], output, lang)
+    click.echo(f"wrote {output}")
+
+
+def write_report(loaded: Sequence[tuple[str, Run]], output: Path, lang: str = "en") -> None:
+    """Write the report of named runs. RunError where the file cannot be written."""
     measured = [reports.Measured(name, run, compare(run)) for name, run in loaded]
     across = [compare(run, loaded[0][1]) for _, run in loaded[1:]]
     _write(output, reports.render(measured, across=across, language=lang))
-    click.echo(f"wrote {output}")
 
 
 def _write(path: Path, text: str) -> None:
