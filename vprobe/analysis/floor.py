@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import expm1
 
 import numpy as np
 
+from vprobe.analysis import numbers
 from vprobe.analysis.bases import base_arm, is_control
 from vprobe.analysis.estimate import Estimate, estimate
 from vprobe.analysis.holm import holm
@@ -34,8 +36,8 @@ class Floor:
         """Why nothing can be said of the workload; "" where the control holds."""
         if not self.rejected:
             return ""
-        share = np.expm1(self.estimate.centre)
-        return f"the control failed: bare-aa, which is bare again, differs from it by {share:+.1%}"
+        share = numbers.share(expm1(min(self.size, 700.0)))
+        return f"the control failed: bare-aa, which is bare again, differs from it by {share}"
 
 
 NO_FLOOR = Floor(Estimate(0.0, 0.0, 0.0, 1.0, 0))

@@ -70,7 +70,7 @@ class Samplings:
                 else:
                     values.append(_percentile(mine, percentile) - _percentile(theirs, percentile))
             rounds += len(visit.rows)
-        return Series(np.round(np.array(values, dtype=np.float64), DECIMALS), rounds)
+        return Series(_rounded(values), rounds)
 
     def level(self, workload: str, arm: str, percentile: float | None = None) -> Series:
         """Median or percentile of the rounds of each boot, in the workload's unit.
@@ -95,7 +95,7 @@ class Samplings:
                 slowness = _percentile(self._slowness(visit, arm), 50.0 if percentile is None else percentile)
                 values.append(slowness - float(np.mean(np.log(around))))
                 rounds += len(visit.rows)
-        return Series(np.round(np.array(values, dtype=np.float64), DECIMALS), rounds)
+        return Series(_rounded(values), rounds)
 
     def _with(self, workload: str, *arms: str) -> Iterator[Visit]:
         return (visit for visit in self._visits.get(workload, ()) if all(arm in visit.samples for arm in arms))
@@ -113,6 +113,10 @@ def _log(samples: Samples, *, negate: bool) -> Floats:
     with np.errstate(divide="ignore"):  # the logarithm of 0 is -inf, and the estimate says so
         logarithms = np.log(np.array(samples.values, dtype=np.float64))
     return -logarithms if negate else logarithms
+
+
+def _rounded(logarithms: list[float]) -> Floats:
+    return np.asarray(np.round(np.array(logarithms, dtype=np.float64), DECIMALS), dtype=np.float64)
 
 
 def _percentile(slowness: Floats, percentile: float) -> float:

@@ -58,4 +58,4 @@ def mean_by_boot(columns: Mapping[str, Mapping[int, float]]) -> Floats:
     boots = sorted({boot for column in columns.values() for boot in column})
     means = {name: float(np.mean(list(column.values()))) for name, column in columns.items()}
     rows = [[column.get(boot, means[name]) for name, column in columns.items()] for boot in boots]
-    return np.array(rows, dtype=np.float64).mean(axis=1)
+    return np.asarray(np.mean(np.array(rows, dtype=np.float64), axis=1), dtype=np.float64)

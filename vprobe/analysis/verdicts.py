@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import expm1, log1p
 
+from vprobe.analysis import numbers
 from vprobe.analysis.estimate import MINIMUM_BOOTS, Estimate
 from vprobe.analysis.floor import Floor
 from vprobe.model import Verdict
@@ -37,7 +38,8 @@ def too_few(boots: int) -> str:
 
 def _undecided(one: Estimate, floor: Floor) -> str:
     if one.low > 0 or one.high < 0:
-        return f"does not clear the noise floor of {expm1(floor.size):.1%}"
+        return f"does not clear the noise floor of {numbers.share(expm1(floor.size))}"
     detectable = one.minimum_detectable
     assert detectable is not None
-    return f"{one.boots} boots of this noise show changes from {expm1(min(detectable, 700.0)):.1%} up; measure more"
+    smallest = numbers.share(expm1(min(detectable, 700.0)))
+    return f"{one.boots} boots of this noise show changes from {smallest} up; measure more"

@@ -1,0 +1,119 @@
+"""A comparison on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vprobe.analysis import numbers
+from vprobe.analysis.exporters import layout
+from vprobe.analysis.exporters.escape import printable
+from vprobe.model import Comparison, Comparisons, Run, SuiteMean, Verdict
+
+STYLES = {
+    Verdict.SLOWER: "red",
+    Verdict.FASTER: "green",
+    Verdict.SAME: "",
+    Verdict.INCONCLUSIVE: "yellow",
+    Verdict.INCOMPARABLE: "magenta",
+}
+NAME_CHARACTERS = 30
+MEAN = "geometric mean"
+COMPACT_CHARACTERS = 17
+FULL_CHARACTERS = 24
+
+
+def print_table(comparisons: Comparisons, run: Run, console: Console) -> None:
+    """Print everything that a comparison of `run` says, to fit the console's width."""
+    console.print(Group(*_parts(comparisons, run, console.width)), highlight=False)
+
+
+def _parts(comparisons: Comparisons, run: Run, width: int) -> Iterator[RenderableType]:
+    for difference in comparisons.differences:
+        yield _line("the runs differ", difference, "magenta")
+    if layout.with_base(comparisons):
+        yield from _ratio_tables(comparisons, run, width)
+    if layout.without_base(comparisons):
+        yield Text("\nWithout a base: medians of one operation, with the 95 % interval over boots.")
+        yield _estimates(layout.without_base(comparisons))
+    if not comparisons.comparisons:
+        yield Text("Nothing to compare: no arm has samples of a workload that its base has, too.")
+    if comparisons.noise_floor:
+        yield Text("\n" + printable(layout.floor_sentence(comparisons), 1000))
+    for reason in layout.reasons(comparisons):
+        yield _line("no verdict", reason, "yellow")
+    for skip in layout.skips(run):
+        yield _line("not measured", skip, "dim")
+    for warning in comparisons.warnings:
+        yield _line("warning", warning, "yellow")
+
+
+def _line(label: str, text: str, style: str) -> RenderableType:
+    return Text.assemble((f"{label}: ", style), printable(text, 600))
+
+
+def _ratio_tables(comparisons: Comparisons, run: Run, width: int) -> Iterator[RenderableType]:
+    """One table where all arms fit beside each other, else several; full intervals where these fit."""
+    arms = layout.arms(layout.with_base(comparisons))
+    names = [len(row.workload) - row.workload.find(".") + 2 for row in layout.with_base(comparisons)]
+    room = max(width - min(max([*names, len(MEAN) + 3]), NAME_CHARACTERS), COMPACT_CHARACTERS)
+    compact = len(arms) * FULL_CHARACTERS > room
+    each = max(1, room // (COMPACT_CHARACTERS if compact else FULL_CHARACTERS))
+    yield Text(printable(f"{layout.explanation(comparisons, compact=compact)} {layout.host(run)}", 1000))
+    yield Text(layout.LEGEND, style="dim")
+    for start in range(0, len(arms), each):
+        yield _ratios(layout.groups(comparisons), arms[start : start + each], compact)
+
+
+def _ratios(groups: Sequence[layout.Group], arms: Sequence[str], compact: bool) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", no_wrap=True, max_width=NAME_CHARACTERS)
+    for arm in arms:
+        table.add_column(Text(printable(arm, 40)), no_wrap=True)
+    for group in groups:
+        table.add_row(Text(printable(group.suite), style="bold"))
+        for workload in group.workloads:
+            cells = [_cell(group.cells.get((workload, arm)), compact) for arm in arms]
+            table.add_row(Text("  " + printable(workload.partition(".")[2] or workload)), *cells)
+        if group.means:
+            table.add_row(Text(f"  {MEAN}", style="dim"), *(_mean(group.means.get(arm), compact) for arm in arms))
+    return table
+
+
+def _cell(row: Comparison | None, compact: bool) -> Text:
+    if row is None:
+        return Text("·", style="dim")
+    verdict = row.verdict or Verdict.INCONCLUSIVE
+    return Text(f"{_numbers(row, compact)} {layout.GLYPHS[verdict]}", style=STYLES[verdict])
+
+
+def _mean(mean: SuiteMean | None, compact: bool) -> Text:
+    return Text(_numbers(mean, compact) if mean else "·", style="dim")
+
+
+def _numbers(row: Comparison | SuiteMean, compact: bool) -> str:
+    if row.ratio is None:
+        return "—"
+    spread = layout.half_width(row) if compact else layout.interval(row)
+    return f"{numbers.ratio(row.ratio)} {spread}".rstrip()
+
+
+def _estimates(rows: Sequence[Comparison]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("workload", "arm"):
+        table.add_column(name, no_wrap=True, max_width=NAME_CHARACTERS)
+    for name in ("estimate", "95 % interval", "boots"):
+        table.add_column(name, no_wrap=True, justify="right")
+    for row in rows:
+        value = row.estimate or 0.0
+        spread = (
+            "—"
+            if row.low is None or row.high is None
+            else numbers.quantity_interval(row.low, row.high, value, row.unit)
+        )
+        names = [Text(printable(row.workload)), Text(printable(row.arm))]
+        table.add_row(*names, Text(numbers.quantity(value, printable(row.unit, 20))), spread, str(row.boots))
+    return table
