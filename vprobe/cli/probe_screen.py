@@ -1,0 +1,155 @@
+"""The one screen of `vprobe probe`: a table that fits the terminal, coloured only there."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vprobe.probe.facts import Fact
+from vprobe.probe.report import HostReport
+from vprobe.states import State
+
+STYLES = {
+    State.PRESENT: "green",
+    State.ABSENT: "dim",
+    State.HIDDEN: "yellow",
+    State.DISABLED: "red",
+    State.UNKNOWN: "magenta",
+}
+NOTABLE_AMDV = ("npt", "nrip_save", "flushbyasid", "decodeassists", "avic", "x2avic", "vgif", "v_vmsave_vmload", "vnmi")
+NOTABLE_VTX = (
+    ("EPT", "PROCBASED_CTLS2", "ept"),
+    ("VPID", "PROCBASED_CTLS2", "vpid"),
+    ("unrestricted guest", "PROCBASED_CTLS2", "unrestricted_guest"),
+    ("posted interrupts", "PINBASED_CTLS", "posted_interrupts"),
+    ("VMCS shadowing", "PROCBASED_CTLS2", "vmcs_shadowing"),
+    ("PML", "PROCBASED_CTLS2", "pml"),
+    ("APICv", "PROCBASED_CTLS2", "virt_intr_delivery"),
+    ("TSC scaling", "PROCBASED_CTLS2", "tsc_scaling"),
+)
+
+
+def printable(text: object) -> str:
+    """Text of the machine with control characters made visible, so that it cannot drive the terminal."""
+    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in str(text))
+
+
+def print_screen(report: HostReport) -> None:
+    """Print to standard output."""
+    console = Console(highlight=False, soft_wrap=False)
+    table = Table(show_header=False, box=None, pad_edge=False, expand=False)
+    table.add_column("subject", style="bold", no_wrap=True)
+    table.add_column("what is known", overflow="fold")
+    for subject, text in _rows(report):
+        table.add_row(subject, text)
+    console.print(table)
+
+
+def _rows(report: HostReport) -> list[tuple[str, Text]]:
+    rows = [("CPU", _cpu(report)), ("runs under", _hypervisor(report)), ("container", _container(report))]
+    rows.append(("KVM", _kvm(report)))
+    rows.append(("VT-x", _with_notes(report.vtx.fact, _notable_vtx(report))))
+    rows.append(("AMD-V", _with_notes(report.amdv.fact, _notable_amdv(report))))
+    rows.append(("SEV", _state(report.sev.fact)))
+    rows.append(("TDX", _state(report.tdx)))
+    rows.append(("SGX", _state(report.sgx)))
+    confidential = f"this machine is a {report.confidential.kind} guest" if report.confidential.kind else ""
+    rows.append(("confidential", _with_notes(report.confidential.fact, confidential)))
+    rows.append(("IOMMU", _with_notes(report.iommu.fact, report.iommu.kind or "")))
+    rows.append(("mitigations", _mitigations(report)))
+    return rows
+
+
+def _state(fact: Fact) -> Text:
+    text = Text(fact.state.value, style=STYLES[fact.state])
+    if fact.reason:
+        text.append(f": {printable(fact.reason)}", style="default")
+    if fact.remedy and fact.state is not State.PRESENT:
+        text.append(f"\n-> {printable(fact.remedy)}", style="default")
+    return text
+
+
+def _with_notes(fact: Fact, notes: str) -> Text:
+    text = _state(fact)
+    if notes:
+        text.append(f"\n{printable(notes)}", style="default")
+    return text
+
+
+def _cpu(report: HostReport) -> Text:
+    cpu = report.cpu
+    lines = [
+        " ".join(
+            printable(part) for part in (cpu.brand or cpu.vendor or "unknown processor", cpu.architecture or "") if part
+        )
+    ]
+    details = [f"family {cpu.family} model {cpu.model} stepping {cpu.stepping}"] if cpu.family is not None else []
+    details += [f"{cpu.logical_cpus} logical CPUs"] if cpu.logical_cpus else []
+    details += [f"microcode {printable(cpu.microcode)}"] if cpu.microcode else []
+    lines.append(", ".join(details))
+    caches = [
+        f"L{cache.level}{cache.type[0] if cache.level == 1 else ''} {_size(cache.size_bytes)}" for cache in cpu.caches
+    ]
+    lines.append(", ".join(caches))
+    return Text("\n".join(line for line in lines if line))
+
+
+def _size(size_bytes: int) -> str:
+    return (
+        f"{size_bytes >> 20} MiB" if size_bytes >= 1 << 20 and not size_bytes % (1 << 20) else f"{size_bytes >> 10} KiB"
+    )
+
+
+def _hypervisor(report: HostReport) -> Text:
+    hypervisor = report.hypervisor
+    if hypervisor.kind is None:
+        return _state(hypervisor.fact)
+    layers = " > ".join(
+        f"{layer.kind} ({layer.virt_class}{', facade' if layer.facade else ''})" for layer in hypervisor.layers
+    )
+    notes = [
+        f"{name} {value}"
+        for name, value in (("monitor", hypervisor.monitor), ("platform", hypervisor.platform))
+        if value
+    ]
+    if hypervisor.role and hypervisor.role != "guest":
+        notes.insert(0, f"this is its {hypervisor.role}")
+    return Text(printable(", ".join([layers, *notes])))
+
+
+def _container(report: HostReport) -> Text:
+    container = report.container
+    text = Text(printable(container.kind or container.fact.state.value))
+    if container.fact.reason:
+        text.append(f": {printable(container.fact.reason)}")
+    return text
+
+
+def _kvm(report: HostReport) -> Text:
+    kvm = report.kvm
+    word = {True: "usable", False: "not usable", None: "unknown"}[kvm.usable]
+    text = Text(word, style=STYLES[kvm.fact.state])
+    text.append(f": {printable(kvm.fact.reason)}", style="default")
+    if kvm.fact.remedy:
+        text.append(f"\n-> {printable(kvm.fact.remedy)}", style="default")
+    text.append(f"\nnested: {kvm.nested.state.value}: {printable(kvm.nested.reason)}", style="default")
+    return text
+
+
+def _notable_vtx(report: HostReport) -> str:
+    return ", ".join(label for label, msr, control in NOTABLE_VTX if report.vtx.control(msr, control))
+
+
+def _notable_amdv(report: HostReport) -> str:
+    return ", ".join(name for name in NOTABLE_AMDV if report.amdv.features.get(name))
+
+
+def _mitigations(report: HostReport) -> Text:
+    vulnerable = [name for name, text in report.mitigations.items() if text.startswith("Vulnerable")]
+    if not report.mitigations:
+        return Text("unknown", style=STYLES[State.UNKNOWN])
+    text = Text(f"{len(report.mitigations)} known to the kernel")
+    if vulnerable:
+        text.append(f", vulnerable: {printable(', '.join(vulnerable))}", style="red")
+    return text

@@ -1,0 +1,1 @@
+"""Pure functions from vprobe.probe.raw.Raw to facts: they read nothing and change nothing."""

@@ -1,0 +1,64 @@
+"""Is a technology that the processor has switched on? The rule that VT-x and AMD-V share (contract: states)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vprobe.probe.facts import Fact
+from vprobe.states import State
+
+
+class Lock(NamedTuple):
+    """What a firmware lock register says. `enabled` None: it was not read, `why` says why not."""
+
+    enabled: bool | None
+    reason: str
+    remedy: str = ""
+
+
+class Technology(NamedTuple):
+    """What the shared rule needs to know of VT-x or AMD-V on this machine."""
+
+    name: str
+    flag: bool | None  # None: CPUID was not recorded
+    applies: bool  # this processor's maker has the technology
+    lock: Lock
+    hypervisor: str | None  # "" is one without a name; None: none was found
+    known_model: bool  # every processor of this model has the technology
+    evidence: tuple[str, ...]
+
+
+def technology_state(technology: Technology) -> Fact:
+    """Present, absent, hidden, disabled or unknown, with the reason and the remedy."""
+    name, evidence = technology.name, technology.evidence
+    if not technology.applies and not technology.flag:
+        return Fact(State.ABSENT, f"this processor's maker does not use {name}", "", evidence)
+    if technology.flag is None:
+        return Fact(State.UNKNOWN, "CPUID was not recorded", "record it with `vprobe probe --capture FILE`", evidence)
+    if technology.flag:
+        return _with_flag(technology)
+    if technology.hypervisor is not None:
+        by = technology.hypervisor or "the hypervisor"
+        reason = f"{by} does not show {name} to this machine; hidden cannot be told from absent here"
+        remedy = f"have the host enable nested virtualization and give this machine a CPU model with {name}"
+        return Fact(State.HIDDEN, reason, remedy, evidence)
+    return _without_flag(technology)
+
+
+def _with_flag(technology: Technology) -> Fact:
+    lock = technology.lock
+    if lock.enabled is None:
+        return Fact(State.PRESENT, f"firmware lock not read: {lock.reason}", lock.remedy, technology.evidence)
+    state = State.PRESENT if lock.enabled else State.DISABLED
+    return Fact(state, lock.reason, lock.remedy, technology.evidence)
+
+
+def _without_flag(technology: Technology) -> Fact:
+    name = technology.name
+    firmware = f"enable {name} in the firmware set-up, then switch the machine off and on"
+    if technology.lock.enabled is False:
+        return Fact(State.DISABLED, technology.lock.reason, technology.lock.remedy or firmware, technology.evidence)
+    if technology.known_model:
+        reason = f"CPUID does not show {name}, which every processor of this model has: firmware hides it"
+        return Fact(State.DISABLED, reason, firmware, technology.evidence)
+    return Fact(State.ABSENT, f"CPUID does not show {name}", "", technology.evidence)

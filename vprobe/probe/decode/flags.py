@@ -1,0 +1,67 @@
+"""Feature flags by the names that Linux gives them, and the bits that are set but have no name."""
+
+from __future__ import annotations
+
+from vprobe.probe.decode.cpuid import REGISTER_NUMBERS, Cpuid
+from vprobe.probe.raw import Raw
+from vprobe.probe.tables import table
+
+
+def cpuid_flags(cpuid: Cpuid) -> tuple[str, ...]:
+    """Flags of one CPU, in the order of the table's words, then those that Linux derives from them."""
+    found: dict[str, None] = {}
+    for word in table("cpuid_flags")["words"]:
+        value = word_value(cpuid, word, found)
+        if value:
+            found |= {name: None for bit, name in word["bits"].items() if value >> int(bit) & 1}
+    for flag, implied in table("cpuid_flags")["implied"]:
+        if flag in found:
+            found[implied] = None
+    return tuple(found)
+
+
+def word_value(cpuid: Cpuid, word: dict[str, object], flags: dict[str, None]) -> int:
+    """The register that one row of the table names; 0 where the row does not apply to this CPU."""
+    vendors, needs = word.get("vendors"), word.get("needs")
+    if isinstance(vendors, list) and cpuid.vendor not in vendors:
+        return 0
+    if needs is not None and needs not in flags:
+        return 0
+    leaf, subleaf = int(str(word["leaf"]), 16), int(str(word["subleaf"]))
+    if leaf == 7 and subleaf > cpuid.register(7, 0):
+        return 0
+    return cpuid.register(leaf, REGISTER_NUMBERS[str(word["register"])], subleaf)
+
+
+def unnamed_bits(cpuid: Cpuid) -> dict[str, tuple[int, ...]]:
+    """Bits of the table's words that are set and have no name: "00000007.0.EDX" -> bit numbers."""
+    known = dict.fromkeys(cpuid_flags(cpuid))
+    unnamed: dict[str, tuple[int, ...]] = {}
+    for word in table("cpuid_flags")["words"]:
+        value = word_value(cpuid, word, known)
+        bits = tuple(bit for bit in range(32) if value >> bit & 1 and str(bit) not in word["bits"])
+        if bits:
+            unnamed[f"{int(word['leaf'], 16):08X}.{word['subleaf']}.{word['register'].upper()}"] = bits
+    return unnamed
+
+
+def cpuinfo_fields(raw: Raw) -> dict[str, str]:
+    """The first processor's block of /proc/cpuinfo: field -> text. Also on machines that are not x86."""
+    fields: dict[str, str] = {}
+    for line in (raw.text("/proc/cpuinfo") or "").splitlines():
+        name, colon, value = line.partition(":")
+        name = name.strip()
+        if not colon:
+            if name or not fields:
+                continue
+            break
+        if name == "processor" and "processor" in fields:
+            break
+        fields.setdefault(name, value.strip())
+    return fields
+
+
+def kernel_flags(raw: Raw) -> tuple[str, ...]:
+    """The flags line of /proc/cpuinfo; empty where it was not read."""
+    fields = cpuinfo_fields(raw)
+    return tuple((fields.get("flags") or fields.get("Features") or fields.get("features") or "").split())

@@ -1,0 +1,195 @@
+"""Which hypervisors this machine runs under, as what, and on whose platform.
+
+The evidence is collected by vprobe.probe.decode.guest_evidence, in the order of its weight; this module concludes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vprobe.probe.decode.acpi import acpi_evidence
+from vprobe.probe.decode.cpuid import Cpuid
+from vprobe.probe.decode.dmi import DmiEvidence, dmi_evidence
+from vprobe.probe.decode.flags import kernel_flags
+from vprobe.probe.decode.guest_evidence import Finding, Strength, kernel_findings
+from vprobe.probe.decode.signatures import Signature, find_signatures, hyperv_partition, paravirtual_features
+from vprobe.probe.facts import Fact
+from vprobe.probe.raw import Raw
+from vprobe.probe.tables import table
+from vprobe.states import State
+
+FACADE = "microsoft"
+"""Hyper-V's leaves are what other hypervisors put in front of their own."""
+CLOUD_KINDS = {"amazon": "kvm", "google": "kvm"}
+"""systemd's words for two clouds whose machines run on KVM: the cloud is the platform, KVM the kind."""
+
+
+BORROWERS = {"oracle", "parallels", "vmware"}
+"""They may answer with other hypervisors' signatures."""
+
+
+class Layer(NamedTuple):
+    """One layer between this machine and the hardware, or what one pretends to be."""
+
+    kind: str
+    virt_class: str
+    signature: str | None = None
+    base: str | None = None
+    facade: bool = False
+
+
+class Hypervisor(NamedTuple):
+    """The hypervisor object of the document. `role` is guest, root (Hyper-V) or dom0 (Xen)."""
+
+    fact: Fact
+    kind: str | None
+    role: str | None
+    layers: tuple[Layer, ...]
+    monitor: str | None
+    platform: str | None
+    paravirtual_features: tuple[str, ...]
+
+    @property
+    def name(self) -> str | None:
+        """For sentences about what masks a feature; None where there is no hypervisor."""
+        return (self.kind or "") if self.fact.state is State.PRESENT else None
+
+
+def decode_hypervisor(raw: Raw) -> Hypervisor:
+    """Everything below this machine's kernel that is not hardware."""
+    cpuid = Cpuid(raw.leaves)
+    signatures = find_signatures(cpuid)
+    flagged = _hypervisor_flag(raw, cpuid)
+    dmi = dmi_evidence(raw, flagged=flagged or bool(signatures))
+    acpi = acpi_evidence(raw)
+    findings = kernel_findings(raw, flagged=flagged)
+    kind = _conclude_kind(signatures, dmi, (*acpi.findings, *findings), flagged=flagged)
+    layers = _layers(kind, signatures, findings)
+    evidence = _evidence(cpuid, signatures, flagged) + dmi.evidence + acpi.evidence
+    evidence += tuple(finding.source for finding in findings)
+    return Hypervisor(
+        fact=Fact(_state(kind, flagged, dmi, findings), _reason(kind, flagged), "", evidence),
+        kind=kind,
+        role=_role(kind, cpuid, signatures, findings),
+        layers=layers,
+        monitor=_monitor(kind, acpi.monitor, dmi) if kind else None,
+        platform=dmi.platform,
+        paravirtual_features=paravirtual_features(cpuid, signatures),
+    )
+
+
+def _hypervisor_flag(raw: Raw, cpuid: Cpuid) -> bool | None:
+    """CPUID.1:ECX[31], else the kernel's flag of that name; None where neither was recorded or it has no meaning."""
+    if cpuid.get(1):
+        return cpuid.has_hypervisor
+    flags = kernel_flags(raw)
+    return "hypervisor" in flags if "fpu" in flags else None
+
+
+def _conclude_kind(
+    signatures: tuple[Signature, ...], dmi: DmiEvidence, findings: tuple[Finding, ...], *, flagged: bool | None
+) -> str | None:
+    """The hypervisor that this machine really runs under. None: there is none, or nobody names it."""
+    certain = next((finding.kind for finding in findings if finding.strength is Strength.CERTAIN), None)
+    if certain:
+        return certain
+    if dmi.kind in BORROWERS:
+        return dmi.kind
+    known = [signature.kind for signature in signatures if signature.kind]
+    real = [kind for kind in known if kind != FACADE]
+    if real:
+        return real[-1]
+    named = _named_by_firmware(dmi, findings)
+    if known:  # Hyper-V's leaves alone
+        return "kvm" if named == "qemu" else named or FACADE
+    if named == "virtualpc" and flagged:
+        return "microsoft"
+    if named:
+        return "kvm" if named == "qemu" and _has_finding(findings, "kvm") else named
+    weak = next((finding.kind for finding in findings if finding.strength is Strength.WEAK), None)
+    return weak or ("vm-other" if flagged or signatures else None)
+
+
+def _named_by_firmware(dmi: DmiEvidence, findings: tuple[Finding, ...]) -> str | None:
+    named = dmi.kind or next((finding.kind for finding in findings if finding.strength is Strength.GOOD), None)
+    return CLOUD_KINDS.get(named, named) if named else None
+
+
+def _has_finding(findings: tuple[Finding, ...], kind: str) -> bool:
+    return any(finding.kind == kind for finding in findings)
+
+
+def _layers(kind: str | None, signatures: tuple[Signature, ...], findings: tuple[Finding, ...]) -> tuple[Layer, ...]:
+    """The concluded hypervisor first, then every other one that the leaves or the kernel name."""
+    layers: list[Layer] = []
+    for signature in signatures:
+        name = signature.kind or "vm-other"
+        virt_class = signature.virt_class or "full-hardware"
+        facade = name != kind and (name == FACADE or kind in BORROWERS)
+        layers.append(Layer(name, virt_class, signature.text, f"{signature.base:#x}", facade))
+    for finding in findings:
+        if finding.stacked and finding.kind not in {layer.kind for layer in layers}:
+            layers.append(Layer(finding.kind, class_of(finding.kind, findings)))
+    if kind and kind not in {layer.kind for layer in layers}:
+        layers.insert(0, Layer(kind, class_of(kind, findings)))
+    layers.sort(key=lambda layer: layer.kind != kind)
+    return tuple(layers)
+
+
+def class_of(kind: str, findings: tuple[Finding, ...] = ()) -> str:
+    """The taxonomy's class of a hypervisor; Xen's depends on the kind of guest."""
+    for finding in findings:
+        if finding.kind == kind and finding.virt_class:
+            return finding.virt_class
+    return str(table("hypervisor_evidence")["classes"].get(kind, "full-hardware"))
+
+
+def _role(
+    kind: str | None, cpuid: Cpuid, signatures: tuple[Signature, ...], findings: tuple[Finding, ...]
+) -> str | None:
+    if kind is None:
+        return None
+    if any(finding.kind == kind and finding.role == "dom0" for finding in findings):
+        return "dom0"
+    partition = hyperv_partition(cpuid, signatures)
+    if kind == "microsoft" and partition and partition.is_root:
+        return "root"
+    if kind == "acrn" and "service_vm" in paravirtual_features(cpuid, signatures):
+        return "root"
+    return "guest"
+
+
+def _monitor(kind: str, by_acpi: str | None, dmi: DmiEvidence) -> str | None:
+    if kind in {"oracle", "vmware", "parallels", "bhyve"}:
+        return dmi.monitor or by_acpi
+    if kind == "lkvm":
+        return "kvmtool"
+    if dmi.monitor in {"bochs", "qemu"} and kind in {"kvm", "qemu", "xen"}:
+        return by_acpi or "qemu"
+    return by_acpi or dmi.monitor or ("qemu" if kind == "qemu" else None)
+
+
+def _state(kind: str | None, flagged: bool | None, dmi: DmiEvidence, findings: tuple[Finding, ...]) -> State:
+    if kind:
+        return State.PRESENT
+    if flagged is False or dmi.bare_metal or any(finding.strength is Strength.BARE_METAL for finding in findings):
+        return State.ABSENT
+    return State.UNKNOWN
+
+
+def _reason(kind: str | None, flagged: bool | None) -> str:
+    if kind == "vm-other":
+        return "a hypervisor is there, but its signature is not known"
+    if kind:
+        return ""
+    return "no hypervisor shows itself" if flagged is False else "neither CPUID nor another witness was recorded"
+
+
+def _evidence(cpuid: Cpuid, signatures: tuple[Signature, ...], flagged: bool | None) -> tuple[str, ...]:
+    evidence = []
+    if cpuid.get(1):
+        evidence.append(f"CPUID 0x1 ECX[31] = {int(cpuid.has_hypervisor)}")
+    elif flagged is not None:
+        evidence.append(f"/proc/cpuinfo flag hypervisor = {int(flagged)}")
+    evidence += [f'CPUID {signature.base:#x}: "{signature.text}"' for signature in signatures]
+    return tuple(evidence)

@@ -1,0 +1,124 @@
+"""Which namespaces this process shares with the machine's first process, and whose root it stands on.
+
+The initial ipc, uts, user, pid and cgroup namespaces have the same inode numbers on every machine since Linux 3.8
+(include/uapi/linux/nsfs.h); mnt and net only on recent kernels, so that their numbers prove nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from vprobe.probe.raw import FileStatus, Raw
+
+INITIAL = {
+    "ipc": 4026531839,
+    "uts": 4026531838,
+    "user": 4026531837,
+    "pid": 4026531836,
+    "cgroup": 4026531835,
+}
+OVERLAID = {"overlay", "aufs", "fuse.fuse-overlayfs", "fuse-overlayfs", "unionfs"}
+NATIVE_SUBTREE = re.compile(r"^/(@|root$|ostree/|\.snapshots/|rootfs$)")
+"""Roots of hosts whose own system lies in a subvolume or an ostree deployment."""
+CONTAINER_STORAGE = re.compile(r"/(docker|containers|containerd|lxc|lxd|machines|incus|buildkit)/")
+RUNTIME_MASKS = {"/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"}
+"""Paths that the OCI runtimes' default configuration hides under mounts of their own."""
+
+
+class Mount(NamedTuple):
+    """One line of mountinfo (proc(5)): `root` is the directory of the file system that is mounted."""
+
+    root: str
+    point: str
+    kind: str
+    source: str
+    options: str
+
+
+class Namespaces(NamedTuple):
+    """None: not recorded."""
+
+    initial: dict[str, bool]
+    mounts: tuple[Mount, ...] | None
+    same_root_as_first_process: bool | None
+
+    @property
+    def private(self) -> tuple[str, ...]:
+        """Kinds that are not the machine's initial ones."""
+        return tuple(kind for kind, initial in self.initial.items() if not initial)
+
+    @property
+    def all_initial(self) -> bool:
+        """The two that make a container were read, and everything read is the machine's own."""
+        return {"pid", "user"} <= self.initial.keys() and not self.private
+
+    @property
+    def root_mount(self) -> Mount | None:
+        """What is mounted on /, the last of several."""
+        return next((mount for mount in reversed(self.mounts or ()) if mount.point == "/"), None)
+
+    @property
+    def foreign_root(self) -> str:
+        """Why / is not the machine's own root; "" where nothing says so."""
+        mount = self.root_mount
+        if mount is None:
+            return ""
+        if mount.kind in OVERLAID:
+            return f"/ is {mount.kind}"
+        if CONTAINER_STORAGE.search(f"{mount.root}/") or CONTAINER_STORAGE.search(mount.options):
+            return f"/ is {mount.root} of a container store"
+        if mount.root != "/" and not NATIVE_SUBTREE.match(mount.root):
+            return f"/ is the directory {mount.root[:80]} of its file system"
+        masks = sorted(RUNTIME_MASKS & {entry.point for entry in self.mounts or ()})
+        return f"{masks[0]} and {masks[1]} are hidden under mounts" if len(masks) >= 2 else ""
+
+
+def decode_namespaces(raw: Raw) -> Namespaces:
+    """From /proc/self/ns, /proc/self/mountinfo and the identities of / and /proc/1/root."""
+    initial = {}
+    for kind, constant in INITIAL.items():
+        number = _inode(raw.link(f"/proc/self/ns/{kind}"))
+        if number is not None:
+            initial[kind] = number == constant
+    text = raw.text("/proc/self/mountinfo")
+    return Namespaces(initial, _mounts(text) if text is not None else None, _same_root(raw))
+
+
+def _inode(text: str | None) -> int | None:
+    """The number of "pid:[4026531836]"."""
+    match = re.search(r"\[(\d{1,20})\]", text or "")
+    return int(match[1]) if match else None
+
+
+def _same_root(raw: Raw) -> bool | None:
+    own, first = raw.status.get("/"), raw.status.get("/proc/1/root")
+    if isinstance(own, FileStatus) and isinstance(first, FileStatus) and raw.tree_complete:
+        return (own.device, own.inode) == (first.device, first.inode)
+    theirs = raw.text("/proc/1/mountinfo")
+    ours = raw.text("/proc/self/mountinfo")
+    if theirs and ours:
+        return _root_line(theirs) == _root_line(ours)
+    return None
+
+
+def _root_line(text: str) -> str | None:
+    mount = Namespaces({}, _mounts(text), None).root_mount
+    return f"{mount.source} {mount.root}" if mount else None
+
+
+def _mounts(text: str) -> tuple[Mount, ...]:
+    """Lines that have the fields of proc(5); others are passed over."""
+    mounts = []
+    for line in text.splitlines():
+        before, separator, after = line.partition(" - ")
+        fields, tail = before.split(" "), after.split(" ")
+        if separator and len(fields) >= 6 and len(tail) >= 2:
+            options = tail[2] if len(tail) > 2 else ""
+            mounts.append(Mount(_unescape(fields[3]), _unescape(fields[4]), tail[0], _unescape(tail[1]), options))
+    return tuple(mounts)
+
+
+def _unescape(text: str) -> str:
+    """The kernel writes blanks, tabs, line ends and backslashes as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

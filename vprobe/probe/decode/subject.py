@@ -1,0 +1,54 @@
+"""What several decoders ask of the processor, whether CPUID was recorded or only /proc/cpuinfo."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vprobe.probe.decode.cpu import Cpu
+from vprobe.probe.decode.cpuid import VENDORS, Cpuid, Vendor
+from vprobe.probe.raw import Raw, Unread
+from vprobe.probe.tables import table
+
+X86 = {"x86_64", "amd64", "i386", "i486", "i586", "i686"}
+
+
+class Subject(NamedTuple):
+    """The processor in question. `cpuid` is empty where only the kernel's words are known."""
+
+    raw: Raw
+    cpuid: Cpuid
+    cpu: Cpu
+    hypervisor: str | None  # name of the hypervisor that this machine runs under; None: none was found
+
+    @property
+    def is_x86(self) -> bool | None:
+        """None: the architecture is not known."""
+        return self.cpu.architecture in X86 if self.cpu.architecture else None
+
+    @property
+    def vendor(self) -> Vendor | None:
+        """None: not known."""
+        if self.cpuid.vendor_text:
+            return self.cpuid.vendor
+        return VENDORS.get(self.cpu.vendor, Vendor.OTHER) if self.cpu.vendor else None
+
+    def flag(self, name: str) -> bool | None:
+        """A feature flag; None where neither CPUID nor the kernel's flags were recorded."""
+        if not self.cpu.flags:
+            return None if self.is_x86 is not False else False
+        return name in self.cpu.flags
+
+    def known_model(self, technology: str) -> bool:
+        """Every processor of this model has the technology, whatever its name."""
+        rows = table("known_models")[technology]
+        fitting = (row for row in rows if (row["vendor"], row["family"]) == (self.vendor, self.cpu.family))
+        return any("models" not in row or f"{self.cpu.model:#04x}" in row["models"] for row in fitting)
+
+
+def unread_remedy(reading: Unread, effective_uid: int | None) -> str:
+    """What makes the msr device readable."""
+    if reading.refused and effective_uid != 0:
+        return "run as root"
+    if reading.missing:
+        return "load the msr driver (`modprobe msr`) and run as root"
+    return ""
