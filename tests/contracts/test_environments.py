@@ -25,6 +25,7 @@ CLASSES = {
     "bare-aa": "none",
     "namespaces": "os-level",
     "runc": "os-level",
+    "crun": "os-level",
     "kvm": "full-hardware",
 }
 CAPABILITIES = {"os", "python", "kernels", "microvm", "commands"}

@@ -19,7 +19,7 @@ from vprobe import environments
 from vprobe.environments import Environment, Launch, Unavailable, sessions, supervisor
 from vprobe.environments.process import ProcessSession
 
-ENGINES = {"namespaces": "unshare", "runc": "runc"}
+ENGINES = {"namespaces": "unshare", "runc": "runc", "crun": "crun"}
 NAMES = [
     pytest.param(name, marks=[*([pytest.mark.engine(ENGINES[name])] if name in ENGINES else [])])
     for name in environments.BUILT_IN

@@ -26,7 +26,8 @@ BUILT_IN = {
     "bare": "bare",
     "bare-aa": "bare",
     "namespaces": "namespaces",
-    "runc": "runc",
+    "runc": "oci",
+    "crun": "oci",
     "kvm": "kvm",
 }
 """Name -> module of this package, in the order in which they are shown. Listed so that no name loads a module."""

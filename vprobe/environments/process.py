@@ -25,13 +25,14 @@ SHOWN_BYTES = 2000
 
 @dataclass(frozen=True)
 class Mount:
-    """One mount(2) in the private mount namespace that the engine is started in."""
+    """One mount(2) in the private mount namespace that the engine is started in; `directories` are made before it."""
 
     source: str
     target: str
     type: str = ""
     flags: int = 0
     data: str = ""
+    directories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,14 @@ class Teardown:
 class Instructions:
     """What a supervisor is told: the file session.json. `argv[0]` is an absolute path; `variables` are all there are.
 
-    `apart`: the channel is on descriptors 3 and 4 of the engine instead of 0 and 1, see `behind_a_proxy`.
+    `mounts` are made in a mount namespace of the engine's own; for a normal user that takes a `user_namespace`. `apart`: the
+    channel is on descriptors 3 and 4 of the engine instead of 0 and 1, see `behind_a_proxy`.
     """
 
     argv: tuple[str, ...]
     variables: Mapping[str, str]
     working_directory: str = "/"
+    user_namespace: bool = False
     mounts: tuple[Mount, ...] = ()
     teardown: tuple[Teardown, ...] = ()
     apart: bool = False
@@ -103,30 +106,29 @@ class ProcessSession:
     @property
     def exit_status(self) -> int | None:
         """How the engine ended (negative: by that signal); None while it runs, and where nobody knows."""
-        self._hear("gone", 0)
+        self._hear(("gone",), 0)
         return self._heard["gone"][1] if "gone" in self._heard else None
 
     def wait(self, timeout_s: float) -> int | None:
         """Wait until it has ended by itself: the engine's exit status, None at the end of the time."""
-        self._hear("gone", timeout_s)
+        self._hear(("gone",), timeout_s)
         return self.exit_status
 
-    def _hear(self, word: str, timeout_s: float) -> bool:
-        """Read the supervisor's reports until `word` was among them. False at the end of the reports or of the time."""
+    def _hear(self, words: tuple[str, ...], timeout_s: float) -> None:
+        """Read the supervisor's reports until one of `words` was among them, or they end, or the time is up."""
         deadline = time.monotonic() + timeout_s
-        while word not in self._heard and self._status in self._open:
+        while not self._heard.keys() & set(words) and self._status in self._open:
             left_s = max(deadline - time.monotonic(), 0)
             if not select.select([self._status], [], [], left_s)[0]:
-                return False
+                return
             chunk = os.read(self._status, 4096)
             if not chunk:
                 self._close(self._status)
-                return word in self._heard
+                return
             *lines, self._pending = (self._pending + chunk).split(b"\n")
             for line in lines:
                 name, *numbers = line.decode().split()
                 self._heard[name] = tuple(map(int, numbers))
-        return word in self._heard
 
     def _close(self, *descriptors: int) -> None:
         for descriptor in descriptors:
@@ -136,7 +138,7 @@ class ProcessSession:
 
     def stderr_tail(self) -> str:
         """The last lines that engine and agent wrote to standard error, bounded and escaped."""
-        self._hear("gone", 0.1)  # a session that is ending has said all of it by then
+        self._hear(("gone",), 0.1)  # a session that is ending has said all of it by then
         return escaped(os.pread(self._tail, supervisor.TAIL_BYTES, 0))
 
     def freeze(self) -> None:
@@ -154,7 +156,7 @@ class ProcessSession:
             before = time.monotonic_ns()
             self._close(self.to_agent)
             self._ask_to_end()
-            self._hear("clean", STOP_TIMEOUT_S)
+            self._hear(("clean",), STOP_TIMEOUT_S)
             self._wait_for_supervisor()
             gone = self._heard["gone"][0] if "gone" in self._heard else time.monotonic_ns()
             self._stop_ns = max(gone - before, 0)
@@ -208,7 +210,8 @@ class ProcessSession:
         finally:
             for descriptor in child_ends:
                 os.close(descriptor)
-        if not self._hear("launched", LAUNCH_TIMEOUT_S):
+        self._hear(("launched", "gone"), LAUNCH_TIMEOUT_S)
+        if "launched" not in self._heard:
             self.stop()
             raise RunError(f"the session could not be started: {self.stderr_tail() or 'its supervisor died'}")
         self.launched_ns = self._heard["launched"][0]

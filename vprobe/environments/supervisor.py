@@ -43,6 +43,7 @@ FIRST_FREE_DESCRIPTOR = 10
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
 MS_REC_PRIVATE = 0x4000 | 0x40000
 MNT_DETACH = 2
 
@@ -59,11 +60,28 @@ def check(result: int, what: str) -> None:
 # --- the child that becomes the engine ---------------------------------------------------------------------------------
 
 
+def write_text(path: str, text: str) -> None:
+    """Write a file of /proc in one call."""
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
+def enter_user_namespace() -> None:
+    """Become root of a user namespace that maps root to this user and nobody else (user_namespaces(7))."""
+    user, group = os.geteuid(), os.getegid()
+    check(libc.unshare(CLONE_NEWUSER), "unshare(CLONE_NEWUSER)")
+    write_text("/proc/self/setgroups", "deny")
+    write_text("/proc/self/uid_map", f"0 {user} 1")
+    write_text("/proc/self/gid_map", f"0 {group} 1")
+
+
 def make_mounts(mounts: list[dict[str, Any]]) -> None:
     """Go into a mount namespace of one's own and mount there: the host's never sees it, and it ends with the engine."""
     check(libc.unshare(CLONE_NEWNS), "unshare(CLONE_NEWNS)")
     check(libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC_PRIVATE), None), "mount --make-rprivate /")
     for mount in mounts:
+        for directory in mount["directories"]:
+            os.makedirs(directory, exist_ok=True)
         source, target = os.fsencode(mount["source"]), os.fsencode(mount["target"])
         arguments = (mount["type"].encode() or None, ctypes.c_ulong(mount["flags"]), mount["data"].encode() or None)
         check(libc.mount(source, target, *arguments), f"mount {mount['target']}")
@@ -81,13 +99,16 @@ def become_engine(instructions: dict[str, Any], parent: int, status: int, errors
     """In the forked child: set up, tell the time, execute. Failures go to standard error, where the controller looks."""
     os.dup2(errors, 2)
     try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        if instructions["user_namespace"]:
+            enter_user_namespace()
+        if instructions["mounts"]:
+            make_mounts(instructions["mounts"])
+        # Not earlier: a change of credentials clears it (PR_SET_PDEATHSIG(2const)).
         check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
         if os.getppid() != parent:
             os._exit(1)  # the supervisor died before the line above took effect
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_DFL)
-        if instructions["mounts"]:
-            make_mounts(instructions["mounts"])
         status = fcntl.fcntl(status, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_DESCRIPTOR)
         if instructions["apart"]:
             set_channel_apart()

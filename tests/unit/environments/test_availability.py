@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vprobe.environments import Available, Launch, Session, Unavailable, kvm, namespaces, runc, trial
+from vprobe.environments import Available, Launch, Session, Unavailable, kvm, namespaces, oci, trial
 from vprobe.environments.survey import survey
 from vprobe.errors import RunError
 from vprobe.model import VirtClass
@@ -88,7 +88,7 @@ def test_missing_engine_names_its_package(monkeypatch: pytest.MonkeyPatch) -> No
     """What is not installed says which package brings it."""
     monkeypatch.setattr(trial, "find", lambda _: None)
     for found, package in (
-        (runc.Runc().availability(), "runc"),
+        (oci.environment("runc").availability(), "runc"),
         (namespaces.Namespaces().availability(), "util-linux"),
     ):
         assert isinstance(found, Unavailable)

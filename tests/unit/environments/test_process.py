@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,10 @@ def test_a_set_up_that_fails_is_an_error_with_its_reason(tmp_path: Path, monkeyp
     with sessions.open_run() as run:
         session_dir = run.new_session()
         wrong = process.Instructions(("/bin/true",), {}, working_directory="/nonexistent/place")
+        before = time.monotonic()
         with pytest.raises(RunError, match="/nonexistent/place"):
             process.start(wrong, session_dir)
+        assert time.monotonic() - before < 5, "it waited for what could not come"
         assert not session_dir.exists()
 
 

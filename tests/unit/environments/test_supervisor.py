@@ -73,7 +73,7 @@ def test_mount_points_with_odd_names(tmp_path: Path, name: str) -> None:
     place.mkdir()
     program = (
         "import ctypes, os, sys; sys.path.insert(0, sys.argv[1]); import supervisor\n"
-        "supervisor.make_mounts([dict(source='x', target=sys.argv[2], type='tmpfs', flags=0, data='')])\n"
+        "supervisor.make_mounts([dict(source='x', target=sys.argv[2], type='tmpfs', flags=0, data='', directories=[])])\n"
         "assert supervisor.mounts_below(sys.argv[2]) == [sys.argv[2]], supervisor.mount_points()\n"
     )
     folder = str(Path(supervisor.__file__).parent)

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vprobe.environments import Launch, oci
+from vprobe.environments import Launch, bundle
 
 paths = st.lists(st.sampled_from(["a", "b", "tmp", "run", "home"]), min_size=1, max_size=4).map(
     lambda p: "/" + "/".join(p)
@@ -17,46 +17,46 @@ paths = st.lists(st.sampled_from(["a", "b", "tmp", "run", "home"]), min_size=1, 
 
 def test_a_path_on_the_root_needs_no_bind() -> None:
     """The bundle's root shows it already."""
-    assert oci.binds([Path("/usr/lib/python3")], ["/", "/proc", "/boot"]) == []
+    assert bundle.binds([Path("/usr/lib/python3")], ["/", "/proc", "/boot"]) == []
 
 
 def test_a_path_on_another_file_system_is_reached_through_its_mount_point() -> None:
     """The mount point itself is bound: it exists in the root, the path below it does not."""
-    assert oci.binds([Path("/home/me/src")], ["/", "/home"]) == ["/home"]
+    assert bundle.binds([Path("/home/me/src")], ["/", "/home"]) == ["/home"]
 
 
 def test_nested_mounts_are_bound_from_the_outside_in() -> None:
     """Each mount point is there when the next one is bound on it, whatever the order in which they are listed."""
-    assert oci.binds([Path("/home/me/src")], ["/home/me", "/", "/home"]) == ["/home", "/home/me"]
+    assert bundle.binds([Path("/home/me/src")], ["/home/me", "/", "/home"]) == ["/home", "/home/me"]
 
 
 def test_a_path_below_a_private_tmpfs_is_bound_itself() -> None:
     """/tmp is the container's own, so the bind is all there is."""
-    assert oci.binds([Path("/tmp/tree/x")], ["/", "/tmp"]) == ["/tmp/tree/x"]
+    assert bundle.binds([Path("/tmp/tree/x")], ["/", "/tmp"]) == ["/tmp/tree/x"]
 
 
 def test_a_directory_that_only_begins_alike_is_not_below() -> None:
     """/tmpfiles is not in /tmp, /home2 is not in /home."""
-    assert oci.binds([Path("/tmpfiles"), Path("/home2/x")], ["/", "/tmp", "/home"]) == []
+    assert bundle.binds([Path("/tmpfiles"), Path("/home2/x")], ["/", "/tmp", "/home"]) == []
 
 
 @given(st.lists(paths.map(Path), max_size=4), st.lists(paths, max_size=4))
 def test_every_path_is_visible(wanted: list[Path], points: list[str]) -> None:
     """Whatever is mounted where: a path is bound itself, or all mount points on the way to it are, outermost first."""
-    bound = oci.binds(wanted, ["/", *points])
+    bound = bundle.binds(wanted, ["/", *points])
     for path in map(str, wanted):
-        if oci.below(path, oci.FRESH):
+        if bundle.below(path, bundle.FRESH):
             assert path in bound
         else:
-            way = sorted({point for point in points if oci.below(path, [point])}, key=len)
+            way = sorted({point for point in points if bundle.below(path, [point])}, key=len)
             assert [point for point in bound if point in way] == way
 
 
 @given(st.lists(paths.map(Path), max_size=4), st.lists(paths, max_size=4))
 def test_nothing_is_created_in_the_root(wanted: list[Path], points: list[str]) -> None:
     """What is bound outside the fresh directories is a mount point of the host, which its root therefore has."""
-    for path in oci.binds(wanted, ["/", *points]):
-        assert oci.below(path, oci.FRESH) or path in points
+    for path in bundle.binds(wanted, ["/", *points]):
+        assert bundle.below(path, bundle.FRESH) or path in points
 
 
 def configuration(cgroup2: bool) -> dict[str, object]:
@@ -64,7 +64,7 @@ def configuration(cgroup2: bool) -> dict[str, object]:
     launch = Launch(
         ("/bin/sh", "-c", ":"), Path("/tmp/s"), Path("/tmp/scratch"), {"A": "1"}, (Path("/opt/py"), Path("/tmp/w"))
     )
-    document: dict[str, object] = json.loads(json.dumps(oci.configuration(launch, ["/"], cgroup2=cgroup2)))
+    document: dict[str, object] = json.loads(json.dumps(bundle.configuration(launch, ["/"], cgroup2=cgroup2)))
     return document
 
 
