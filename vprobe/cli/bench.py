@@ -78,7 +78,7 @@ def _finish(run: Run, output: Path, report: Path | None, as_json: bool, console:
     if as_json:
         click.echo(msgspec.json.encode(comparisons).decode())
     else:
-        show(comparisons)
+        show(comparisons, run)
     console.print(f"run file: {escape(str(output))}", highlight=False)
     if report is not None:
         from vprobe.cli.report import write_report  # noqa: PLC0415

@@ -28,12 +28,13 @@ from vprobe.measure.protocol import PrepareReply
 from vprobe.measure.schedule import draw_rows, visit_source
 from vprobe.measure.sessions import Boot, Site, boot, controller_beside
 from vprobe.measure.variants import check_out
-from vprobe.measure.visit import Watch, finished, prepare, release, run_rounds
+from vprobe.measure.visit import Watch, finished, prepare, release, round_ns, run_rounds
 from vprobe.model import EnvironmentRecord, Run, Skipped, Visit
 from vprobe.suites import KernelCall
 
 CANARY_HANDLE = 1
 CALIBRATION_NS = 50_000_000
+MIN_ROUNDS = 16
 
 
 class Observer(Protocol):
@@ -172,15 +173,18 @@ class Engine:
 
     def _block_visit(self, this: Boot, task: Task, number: int, watch: Watch) -> None:
         handle = CANARY_HANDLE + 1
+        source = visit_source(self.plan.seed, number, f"{task.name}/prepare")
+        seed = source.getrandbits(62)
         arms = self._arms(task)
-        seed = visit_source(self.plan.seed, number, task.name).getrandbits(62)
+        # In another order each time: which arm gets its memory first decides what memory it gets.
+        arms = tuple(source.sample(arms, len(arms)))
         ready, skipped = prepare(this, arms, task, handle, seed)
         self.skipped += skipped
         arms = tuple(arm for arm in arms if arm.name in ready)
         if arms:
             with controller_beside(self.plan.cpus):
                 sizes = self._sizes(this, task, arms, handle)
-                rows, orders = self._orders(task.name, number, arms, self.plan.preset.rounds)
+                rows, orders = self._orders(task.name, number, arms, self.rounds[task.name])
                 columns = run_rounds(this, handle, orders, sizes, {arm.name: arm.work_factor for arm in arms})
         noise = watch.end(release(this, ready, handle))
         if arms:
@@ -195,7 +199,12 @@ class Engine:
             base = next((arm.name for arm in arms if arm.environment.name == BASE), None)
             for name, size in settle(task, found, base).items():
                 self.sizes[task.name, name] = size
-        return {name: self.sizes[task.name, name] for name in names}
+        sizes = {name: self.sizes[task.name, name] for name in names}
+        if task.name not in self.rounds:
+            preset = self.plan.preset
+            fitting = preset.visit_budget_ns // round_ns(this, handle, sizes)
+            self.rounds[task.name] = min(max(fitting, MIN_ROUNDS), preset.rounds)
+        return sizes
 
     def _command_visit(self, this: Boot, task: Task, number: int, watch: Watch) -> None:
         arms = self._arms(task)

@@ -31,13 +31,14 @@ class Preset:
     rounds: int
     block_ns: int
     lifecycle_rounds: int
+    visit_budget_ns: int  # a workload whose blocks are long gets fewer rounds
     command_budget_ns: int  # of one visit of an external command, all arms together
 
 
 PRESETS: Mapping[str, Preset] = {
-    "quick": Preset(boots=9, rounds=60, block_ns=400_000, lifecycle_rounds=2, command_budget_ns=3_000_000_000),
-    "default": Preset(boots=20, rounds=100, block_ns=500_000, lifecycle_rounds=4, command_budget_ns=5_000_000_000),
-    "full": Preset(boots=40, rounds=100, block_ns=500_000, lifecycle_rounds=6, command_budget_ns=8_000_000_000),
+    "quick": Preset(9, 60, 400_000, 3, 250_000_000, 3_000_000_000),
+    "default": Preset(20, 100, 500_000, 4, 600_000_000, 5_000_000_000),
+    "full": Preset(40, 100, 500_000, 6, 1_200_000_000, 8_000_000_000),
 }
 
 

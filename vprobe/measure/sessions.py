@@ -33,6 +33,7 @@ class Started:
     session: Session
     channel: Channel
     hello: Hello
+    nonce: int  # planted in its micro-VM, if it has one
     start_ns: int
     engine_ns: int  # of it until the agent's first instruction in Python
     agent_ns: int  # of it from there to the answer
@@ -79,20 +80,20 @@ def make_launch(arm: PlannedArm, site: Site) -> tuple[Launch, int]:
 
 
 @contextlib.contextmanager
-def started(arm: PlannedArm, site: Site, bare: Mapping[str, Any] | None) -> Iterator[Started]:
-    """Start an arm's agent and wait for its first answer; end it on leaving.
-
-    `bare` is bare's evidence, None for bare itself. Raises RunError where the session is not where it says.
-    """
+def started(arm: PlannedArm, site: Site) -> Iterator[Started]:
+    """Start an arm's agent and wait for its first answer; end it on leaving. RunError where it does not answer."""
     launch, nonce = make_launch(arm, site)
     with arm.environment.start(launch) as session:
         channel = Channel(session, arm.name)
         hello, arrived_ns = channel.hello(HELLO_TIMEOUT_S)
-        if bare is not None:
-            refuse_impostor(arm.environment, hello.evidence, bare, nonce)
         total = arrived_ns - session.launched_ns
         engine = min(max(hello.started_ns - session.launched_ns, 0), total)
-        yield Started(session, channel, hello, total, engine, total - engine)
+        yield Started(session, channel, hello, nonce, total, engine, total - engine)
+
+
+def check_place(environment: Environment, agent: Started, bare: Mapping[str, Any]) -> None:
+    """RunError where a session is not where it says. `bare`: what bare saw."""
+    refuse_impostor(environment, agent.hello.evidence, bare, agent.nonce)
 
 
 def _look_up(evidence: Mapping[str, Any], key: str) -> Any:
@@ -122,6 +123,7 @@ class Boot:
     agents: dict[str, Started]
     hashes: dict[str, EvidenceReply]
     cpu: int
+    bare: str  # name of a bare arm
 
     def channel(self, arm: str) -> Channel:
         """The channel to an arm's agent."""
@@ -130,22 +132,20 @@ class Boot:
     @property
     def bare_evidence(self) -> Mapping[str, Any]:
         """What bare saw."""
-        name = next(name for name in self.agents if name.partition("/")[0] == BASE)
-        return self.agents[name].hello.evidence
+        return self.agents[self.bare].hello.evidence
 
 
 @contextlib.contextmanager
 def boot(arms: Sequence[PlannedArm], order: Sequence[str], site: Site, cpus: tuple[int, ...]) -> Iterator[Boot]:
-    """Start every arm's agent, bare first (its evidence judges the others) and the rest in the given order."""
+    """Start every arm's agent in the given order, and believe none before bare's evidence is there to judge by."""
     by_name = {arm.name: arm for arm in arms}
-    names = sorted(order, key=lambda name: by_name[name].environment.name != BASE)
+    bare = next(arm.name for arm in arms if arm.environment.name == BASE)
     with contextlib.ExitStack() as stack:
-        this = Boot({}, {}, cpus[0])
-        for name in names:
-            arm = by_name[name]
-            bare = None if arm.environment.name == BASE else this.bare_evidence
-            agent = stack.enter_context(started(arm, site, bare))
-            this.agents[name] = agent
+        this = Boot({}, {}, cpus[0], bare)
+        for name in order:
+            this.agents[name] = stack.enter_context(started(by_name[name], site))
+        for name, agent in this.agents.items():
+            check_place(by_name[name].environment, agent, this.bare_evidence)
             agent.channel.request({"op": "pin", "cpus": list(cpus)}, Reply, REQUEST_TIMEOUT_S)
             this.hashes[name] = agent.channel.request({"op": "evidence"}, EvidenceReply, REQUEST_TIMEOUT_S)
         yield this

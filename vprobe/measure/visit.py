@@ -30,7 +30,7 @@ def prepare(
 ) -> tuple[dict[str, int], list[Skipped]]:
     """Make a workload ready in its arms: involuntary switches so far by arm, and the arms that turn out not to fit."""
     ready, skipped = {}, []
-    reference = boot.hashes[arms[0].name].python_hash if arms else ""
+    reference = boot.hashes[boot.bare].python_hash
     for arm in arms:
         if task.record.kind == "python" and boot.hashes[arm.name].python_hash != reference:
             skipped.append(Skipped(arm.name, task.name, "incomparable: another Python interpreter runs there"))
@@ -111,6 +111,13 @@ def run_rounds(
     finally:
         gc.enable()
     return columns
+
+
+def round_ns(boot: Boot, handle: int, sizes: Mapping[str, BlockSize]) -> int:
+    """What one round of a workload takes."""
+    return sum(
+        boot.channel(arm).block(handle, size.warm, size.timed, BLOCK_TIMEOUT_S)[1] for arm, size in sizes.items()
+    )
 
 
 def canary(channel: Channel | None, handle: int) -> float | None:

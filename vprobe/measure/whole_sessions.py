@@ -8,7 +8,7 @@ from typing import Any
 from vprobe.errors import RunError
 from vprobe.measure.plan import COMMAND, PlannedArm
 from vprobe.measure.protocol import CommandReply
-from vprobe.measure.sessions import Boot, Site, started
+from vprobe.measure.sessions import Boot, Site, check_place, started
 from vprobe.model import Samples
 
 START, STOP = "lifecycle.start", "lifecycle.stop"
@@ -20,7 +20,7 @@ def measure_lifecycle(
     arms: Mapping[str, PlannedArm],
     orders: Sequence[Sequence[str]],
     site: Site,
-    bare: Mapping[str, Any] | None,
+    bare: Mapping[str, Any],
 ) -> tuple[dict[str, Samples], dict[str, Samples]]:
     """Start and stop a session in every arm, round by round: samples of lifecycle.start and of lifecycle.stop."""
     starts: dict[str, list[float]] = {arm: [] for arm in arms}
@@ -28,7 +28,8 @@ def measure_lifecycle(
     phases: dict[str, dict[str, list[float]]] = {arm: {"engine_ns": [], "agent_ns": []} for arm in arms}
     for order in orders:
         for arm in order:
-            with started(arms[arm], site, bare) as agent:
+            with started(arms[arm], site) as agent:
+                check_place(arms[arm].environment, agent, bare)
                 starts[arm].append(agent.start_ns)
                 phases[arm]["engine_ns"].append(agent.engine_ns)
                 phases[arm]["agent_ns"].append(agent.agent_ns)
