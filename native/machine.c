@@ -216,9 +216,13 @@ void machine_destroy(struct machine *machine) {
     *machine = NO_MACHINE;
 }
 
+/* A signal makes KVM_RUN return EINTR; but one that arrives between two KVM_RUNs does not, so that a guest
+ * that exits all the time could miss every one. Hence a pause after so many exits (tens of milliseconds). */
+enum { EXITS_AT_A_TIME = 1000 };
+
 enum outcome machine_continue(struct machine *machine, struct failure *failure) {
     const struct kvm_run *run = machine->run;
-    for (;;) {
+    for (int left = EXITS_AT_A_TIME; left > 0; left--) {
         if (ioctl(machine->vcpu, KVM_RUN, 0) == -1) {
             if (errno == EINTR)
                 return INTERRUPTED;
@@ -233,6 +237,7 @@ enum outcome machine_continue(struct machine *machine, struct failure *failure) 
         if (run->io.port != WORK_PORT)
             return UNEXPECTED;
     }
+    return INTERRUPTED;
 }
 
 #endif

@@ -59,7 +59,7 @@ void machine_destroy(struct machine *machine);
 int machine_reset(struct machine *machine, struct failure *failure); /* to the entry point, at ring 3 */
 int machine_set_ring(struct machine *machine, uint8_t ring, struct failure *failure);
 
-/* Runs the guest until it writes to FINISH_PORT. INTERRUPTED: by a signal; call again to go on. */
+/* Runs the guest until it writes to FINISH_PORT. INTERRUPTED: look for signals, then call again to go on. */
 enum outcome machine_continue(struct machine *machine, struct failure *failure);
 
 /* The single steps, for machine_create and for time_microvm. */

@@ -51,7 +51,7 @@ static void raise_unexpected(const struct machine *machine) {
 
 /* --- execution --------------------------------------------------------------------------------------- */
 
-/* Runs the guest to its next FINISH_PORT; Python's signal handlers run when a signal interrupts it. */
+/* Runs the guest to its next FINISH_PORT; Python's signal handlers run when it is interrupted. */
 static int run_guest(struct microvm *vm) {
     struct failure failure = {0};
     enum outcome outcome;
