@@ -16,13 +16,15 @@ from click.testing import CliRunner
 from vprobe import environments
 from vprobe.cli import envs
 from vprobe.environments import Available, Launch, Session, Unavailable, bare
-from vprobe.errors import UsageError
+from vprobe.errors import RunError, UsageError
 from vprobe.measure import evidence
 from vprobe.model import VirtClass
 
 CLASSES = {
     "bare": "none",
     "bare-aa": "none",
+    "chroot": "os-level",
+    "bubblewrap": "os-level",
     "namespaces": "os-level",
     "runc": "os-level",
     "crun": "os-level",
@@ -129,23 +131,30 @@ def test_another_package_can_add_one(impostor: str) -> None:
     assert isinstance(environments.get(impostor), Impostor)
 
 
-def test_an_impostor_is_refused(impostor: str, tmp_path: Path) -> None:
-    """A session that is not where it says ends the run before anything is measured."""
+def booted(*names: str) -> None:
+    """Start a boot of these environments and end it again."""
     from vprobe.environments.sessions import open_run
-    from vprobe.errors import RunError
     from vprobe.measure.plan import NO_VARIANT, PlannedArm
-    from vprobe.measure.sessions import Site, started
+    from vprobe.measure.sessions import Site, boot
     from vprobe.model import Arm
 
-    def planned(name: str) -> PlannedArm:
-        return PlannedArm(Arm(name, name), environments.get(name), NO_VARIANT)
+    arms = [PlannedArm(Arm(name, name), environments.get(name), NO_VARIANT) for name in names]
+    with open_run() as run, boot(arms, names, Site(run, Path(__file__).parents[2], 1.0), (0,)):
+        pass
 
-    with open_run() as run:
-        site = Site(run, Path(__file__).parents[2], 1.0)
-        with started(planned("bare"), site, None) as host:
-            seen = host.hello.evidence
-        with pytest.raises(RunError, match="not where it says"), started(planned(impostor), site, seen):
-            pytest.fail("it was believed")
+
+def test_an_impostor_is_refused(impostor: str) -> None:
+    """A session that is not where it says ends the run before anything is measured, whenever bare is started."""
+    for names in (("bare", impostor), (impostor, "bare")):
+        with pytest.raises(RunError, match="impostor: the session is not where it says"):
+            booted(*names)
+
+
+def test_what_is_available_is_believed() -> None:
+    """The agent of every environment that says it is available answers, and is where it says."""
+    names = [name for name in environments.names() if isinstance(environments.get(name).availability(), Available)]
+    assert "bare" in names
+    booted(*names)
 
 
 class TestCommand:

@@ -25,7 +25,9 @@ GROUP = "vprobe.environments"
 BUILT_IN = {
     "bare": "bare",
     "bare-aa": "bare",
+    "chroot": "chroot",
     "namespaces": "namespaces",
+    "bubblewrap": "bubblewrap",
     "runc": "oci",
     "crun": "oci",
     "kvm": "kvm",

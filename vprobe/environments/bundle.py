@@ -45,6 +45,15 @@ READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tri
 _FLAGS = ("nosuid", "nodev", "noexec")
 
 
+def boundary() -> frozenset[str]:
+    """What an agent must see differently behind a bundle, in a root that is a read-only bind mount of the host's.
+
+    On a host whose root is read-only itself, the two roots cannot be told apart by their mount.
+    """
+    spaces = frozenset(f"namespaces.{kind}" for kind in ("mnt", "pid", "net", "ipc", "uts"))
+    return spaces if os.statvfs("/").f_flag & os.ST_RDONLY else spaces | {"root_mount"}
+
+
 def _mount(destination: str, kind: str, *options: str) -> dict[str, Any]:
     return {"destination": destination, "type": kind, "source": kind, "options": list(options)}
 

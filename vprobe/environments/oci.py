@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vprobe.environments import Available, Launch, Unavailable, bundle, namespaces, process, supervisor, trial
@@ -30,9 +30,7 @@ class Runtime:
     rootless_options: tuple[str, ...] = ()
     virt_class: VirtClass = VirtClass.OS_LEVEL
     capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands"})
-    boundary: frozenset[str] = frozenset(
-        {"root_mount", *(f"namespaces.{kind}" for kind in ("mnt", "pid", "net", "ipc", "uts"))}
-    )
+    boundary: frozenset[str] = field(default_factory=bundle.boundary)
 
     def availability(self) -> Available | Unavailable:
         program = trial.find(self.name)
