@@ -39,9 +39,11 @@ def _limit(task: Task) -> int:
     return max(1, task.call.maximum_iterations * 3 // 4)
 
 
-def _around_ns(reply: BlockReply, outside_ns: int) -> int:
-    """What a block cost besides its timed part and its warm-up."""
-    return max(outside_ns - reply.ns - reply.warm_ns, 0)
+def _untimed_ns(reply: BlockReply, outside_ns: int, round_trip_ns: int, task: Task) -> int:
+    """What a block of a Python workload that times itself spent on what it does not time. A kernel has no such part."""
+    if task.call is not None:
+        return 0
+    return max(outside_ns - reply.ns - reply.warm_ns - round_trip_ns, 0)
 
 
 def calibrate(channel: Channel, handle: int, task: Task, target_ns: int) -> tuple[int, float]:
@@ -54,14 +56,15 @@ def calibrate(channel: Channel, handle: int, task: Task, target_ns: int) -> tupl
     round_trip_ns = channel.round_trip_ns()
     while True:
         reply, outside_ns = channel.block(handle, 0, iterations, BLOCK_TIMEOUT_S)
-        if reply.ns * 8 >= target_ns or outside_ns >= OVERHEAD_BLOCKS * target_ns or iterations >= limit:
+        spent_ns = reply.ns + _untimed_ns(reply, outside_ns, round_trip_ns, task) / OVERHEAD_BLOCKS
+        if spent_ns * 8 >= target_ns or iterations >= limit:
             break
-        growth = target_ns / 4 / max(reply.ns, 1)
+        growth = target_ns / 4 / max(spent_ns, 1)
         iterations = min(limit, max(iterations * 2, int(iterations * min(growth, 64))))
     warm = warm_iterations(task, iterations)
     blocks = [channel.block(handle, warm, iterations, BLOCK_TIMEOUT_S) for _ in range(3)]
     cost_ns = max(statistics.median(reply.ns for reply, _ in blocks) / iterations, 1e-3)
-    untimed_ns = max(min(_around_ns(*block) for block in blocks) - round_trip_ns, 0) / iterations
+    untimed_ns = min(_untimed_ns(*block, round_trip_ns, task) for block in blocks) / iterations
     wanted_ns = min(max(target_ns, ROUND_TRIPS_PER_BLOCK * round_trip_ns), MAX_BLOCK_NS)
     affordable = OVERHEAD_BLOCKS * wanted_ns / (cost_ns + untimed_ns)
     return max(1, min(limit, round(min(wanted_ns / cost_ns, affordable)))), cost_ns

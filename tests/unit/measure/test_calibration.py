@@ -55,7 +55,8 @@ def test_a_block_is_as_long_as_asked_and_longer_than_the_way_there(cost_ns: floa
 @given(st.floats(1_000, 300_000), st.floats(1_000, 3_000_000))
 def test_what_is_not_timed_stays_affordable(cost_ns: float, untimed_ns: float) -> None:
     """A workload with a long untimed set-up gets short blocks, and never fewer than one iteration."""
-    iterations, _ = calibrate(cast(Channel, Agent(cost_ns, 20_000, untimed_ns)), 1, task(), TARGET_NS)
+    python = Task(WorkloadRecord("exits.x", "ns", "lower", Kind.PYTHON, {}), frozenset())
+    iterations, _ = calibrate(cast(Channel, Agent(cost_ns, 20_000, untimed_ns)), 1, python, TARGET_NS)
     assert (
         iterations == 1
         or iterations * (cost_ns + untimed_ns) <= 1.05 * OVERHEAD_BLOCKS * TARGET_NS + cost_ns + untimed_ns
@@ -74,3 +75,22 @@ def test_equal_work_is_compared_with_equal_work() -> None:
     """An arm of about the base's speed does the base's iterations, a much slower one its own."""
     sizes = settle(task(), {"bare": (1000, 10.0), "runc": (900, 11.0), "vm": (100, 90.0)}, "bare")
     assert (sizes["bare"].timed, sizes["runc"].timed, sizes["vm"].timed) == (1000, 1000, 100)
+
+
+@dataclass
+class Stumbling(Agent):
+    """An agent whose first blocks are held up on their way, as a fresh process's are."""
+
+    blocks: int = 0
+
+    def block(self, handle: int, warm: int, iterations: int, timeout_s: float) -> tuple[BlockReply, int]:
+        """One block, the first three a hundred times later than the rest."""
+        self.blocks += 1
+        reply, outside_ns = super().block(handle, warm, iterations, timeout_s)
+        return reply, outside_ns + (5_000_000 if self.blocks <= 3 else 0)
+
+
+def test_a_hold_up_does_not_shorten_blocks() -> None:
+    """A kernel's block is sized by its own time alone, whatever its first messages met."""
+    iterations, _ = calibrate(cast(Channel, Stumbling(10.0, 20_000)), 1, task(), TARGET_NS)
+    assert abs(iterations - TARGET_NS / 10) <= 0.02 * TARGET_NS / 10
