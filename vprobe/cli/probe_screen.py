@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from vprobe.probe.facts import Fact
@@ -17,6 +16,7 @@ STYLES = {
     State.DISABLED: "red",
     State.UNKNOWN: "magenta",
 }
+LABEL_WIDTH = 14
 NOTABLE_AMDV = ("npt", "nrip_save", "flushbyasid", "decodeassists", "avic", "x2avic", "vgif", "v_vmsave_vmload", "vnmi")
 NOTABLE_VTX = (
     ("EPT", "PROCBASED_CTLS2", "ept"),
@@ -35,15 +35,23 @@ def printable(text: object) -> str:
     return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in str(text))
 
 
+def console(*, wrap: bool = True) -> Console:
+    """Standard output: coloured on a terminal that NO_COLOR does not forbid; a pipe gets lines of any length unbroken."""
+    output = Console(highlight=False, soft_wrap=not wrap)
+    if not output.is_terminal and wrap:
+        output = Console(highlight=False, width=max(output.width, 100))
+    return output
+
+
 def print_screen(report: HostReport) -> None:
     """Print to standard output."""
-    console = Console(highlight=False, soft_wrap=False)
-    table = Table(show_header=False, box=None, pad_edge=False, expand=False)
-    table.add_column("subject", style="bold", no_wrap=True)
-    table.add_column("what is known", overflow="fold")
+    output = console()
     for subject, text in _rows(report):
-        table.add_row(subject, text)
-    console.print(table)
+        lines = text.wrap(output, max(output.width - LABEL_WIDTH, 20))
+        for number, line in enumerate(lines):
+            line.rstrip()
+            label = Text(f"{subject if number == 0 else '':{LABEL_WIDTH}}", style="bold")
+            output.print(label + line, soft_wrap=True)
 
 
 def _rows(report: HostReport) -> list[tuple[str, Text]]:

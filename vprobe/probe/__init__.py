@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 __all__ = ["probe_host"]
 
 
-def probe_host() -> HostReport:
-    """Probe the machine that this process runs on. Never raises for what cannot be read: such facts are "unknown"."""
+def probe_host(*, with_identifiers: bool = False) -> HostReport:
+    """Probe the machine that this process runs on. Never raises for what cannot be read: such facts are "unknown".
+
+    `with_identifiers` also reads the SMBIOS serial numbers and UUIDs, for a capture that shall hold them.
+    """
     from vprobe.probe.report import decode  # noqa: PLC0415 - loaded when first asked
     from vprobe.probe.sources.live import read_live  # noqa: PLC0415
 
-    return decode(read_live())
+    return decode(read_live(with_identifiers=with_identifiers))

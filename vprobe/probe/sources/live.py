@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Mapping
 
 from vprobe.probe.raw import Leaves, Origin, Raw, Unread
@@ -19,6 +20,7 @@ def read_live(*, with_identifiers: bool = False) -> Raw:
     tree = read_tree("/", with_cpuid=bool(cpuid), with_identifiers=with_identifiers)
     machine = os.uname().machine
     return tree._replace(
+        files={**tree.files, **_other_systems()},
         origin=Origin.LIVE,
         machine=machine,
         cpuid=cpuid,
@@ -27,6 +29,24 @@ def read_live(*, with_identifiers: bool = False) -> Raw:
         effective_uid=os.geteuid(),
         cpu_count=os.cpu_count(),
     )
+
+
+OTHER_SYSTEMS = {
+    "freebsd": ("/sysctl/security.jail.jailed", ("sysctl", "-n", "security.jail.jailed")),
+    "sunos": ("/zonename", ("zonename",)),
+}
+"""sys.platform -> where a recorded tree holds the answer, and the command that gives it."""
+
+
+def _other_systems() -> dict[str, bytes]:
+    """What FreeBSD says of jails and Solaris of zones. Recorded evidence is tested; live, it has not been tried."""
+    for name, (path, command) in OTHER_SYSTEMS.items():
+        if sys.platform.startswith(name):
+            import subprocess  # noqa: PLC0415 - not on Linux
+
+            answer = subprocess.run(command, capture_output=True, check=False, timeout=10)
+            return {path: answer.stdout[:4096]}
+    return {}
 
 
 def _is_x86(machine: str) -> bool:

@@ -1,0 +1,122 @@
+"""Every recorded CPUID leaf in words: fields, flags, and the set bits that no row names. Nothing is dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from vprobe.probe.decode.cpuid import REGISTER_NUMBERS, Cpuid, Vendor, register_text
+from vprobe.probe.raw import Registers
+from vprobe.probe.tables import table
+
+REGISTER_NAMES = tuple(REGISTER_NUMBERS)
+TEXT_LEAVES = {0x80000002, 0x80000003, 0x80000004}
+HYPERVISOR_PREFIX = 0x4
+
+
+class DecodedLeaf(NamedTuple):
+    """One leaf and subleaf. `decoded` False: it is out of its range, so that its registers mean nothing."""
+
+    leaf: int
+    subleaf: int
+    name: str
+    registers: Registers
+    decoded: bool
+    fields: dict[str, int]
+    flags: tuple[str, ...]
+    text: str
+    unknown_bits: dict[str, tuple[int, ...]]  # register -> bits
+
+    def document(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "leaf": f"{self.leaf:#010x}",
+            "subleaf": self.subleaf,
+            "name": self.name or None,
+            "registers": {name: f"{value:#010x}" for name, value in zip(REGISTER_NAMES, self.registers, strict=True)},
+            "decoded": self.decoded,
+            "fields": dict(self.fields),
+            "flags": list(self.flags),
+            "text": self.text or None,
+            "unknown_bits": {name: list(bits) for name, bits in self.unknown_bits.items()},
+        }
+
+
+def decode_leaves(cpuid: Cpuid) -> Iterator[DecodedLeaf]:
+    """Every leaf that was recorded for one CPU, in order."""
+    names = table("cpuid_fields")["leaves"]
+    for (leaf, subleaf), registers in cpuid.leaves.items():
+        name = names.get(f"{leaf:#010x}", "hypervisor" if leaf >> 28 == HYPERVISOR_PREFIX else "")
+        if not cpuid.in_range(leaf):
+            yield DecodedLeaf(leaf, subleaf, name, registers, False, {}, (), "", {})
+            continue
+        yield _decode(cpuid, leaf, subleaf, name, registers)
+
+
+def _decode(cpuid: Cpuid, leaf: int, subleaf: int, name: str, registers: Registers) -> DecodedLeaf:
+    fields: dict[str, int] = {}
+    flags: list[str] = []
+    unknown: dict[str, tuple[int, ...]] = {}
+    for number, register in enumerate(REGISTER_NAMES):
+        field_rows, flag_rows = _field_rows(leaf, subleaf, register), _flag_rows(cpuid, leaf, subleaf, register)
+        value = registers[number]
+        named = 0
+        for high, low, field in field_rows:
+            mask = (1 << high - low + 1) - 1
+            named |= mask << low
+            fields[field if field not in fields else f"{field} ({register})"] = value >> low & mask
+        for bit, flag in flag_rows.items():
+            named |= 1 << bit
+            flags += [flag] if value >> bit & 1 else []
+        bits = tuple(bit for bit in range(32) if (value & ~named) >> bit & 1)
+        if bits and not _is_text(leaf, number):
+            unknown[register] = bits
+    return DecodedLeaf(leaf, subleaf, name, registers, True, fields, tuple(flags), _text(leaf, registers), unknown)
+
+
+def _field_rows(leaf: int, subleaf: int, register: str) -> list[tuple[int, int, str]]:
+    """Rows of this very subleaf, else those of every subleaf."""
+    key = f"{leaf:#010x}"
+    rows = [row for row in table("cpuid_fields")["words"] if row["leaf"] == key and row["register"] == register]
+    own = next((row for row in rows if row["subleaf"] == subleaf), None)
+    shared = next((row for row in rows if row["subleaf"] is None), None)
+    return [(high, low, name) for high, low, name in (own or shared or {"fields": []})["fields"]]
+
+
+def _flag_rows(cpuid: Cpuid, leaf: int, subleaf: int, register: str) -> dict[int, str]:
+    """Flags by bit, from the tables of flags, of SVM and of SEV."""
+    rows: dict[int, str] = {}
+    key = f"{leaf:#010x}"
+    for word in table("cpuid_flags")["words"]:
+        if (word["leaf"], word["subleaf"], word["register"]) == (key, subleaf, register):
+            rows |= {int(bit): name for bit, name in word["bits"].items()}
+    if cpuid.vendor is Vendor.AMD:
+        own = {0x8000000A: "svm_features", 0x8000001F: "sev_features"}.get(leaf)
+        listed = table(own).get(register) if own else None
+        for row in listed if isinstance(listed, list) else ():
+            if "id" in row and not row["id"].startswith("reserved_"):
+                rows.setdefault(row["bit"], row["id"])
+    if leaf == 0x80000001 and register == "edx" and cpuid.vendor is Vendor.AMD:
+        basic = _flag_rows(cpuid, 1, 0, "edx")
+        rows |= {bit: name for bit, name in basic.items() if bit not in rows and bit in DOUBLED_BITS}
+    return rows
+
+
+DOUBLED_BITS = {*range(10), *range(12, 18), 23, 24}
+"""Bits of 0x80000001 EDX that repeat those of leaf 1 on AMD's processors (APM vol. 3, appendix E.4.2)."""
+
+
+def _is_text(leaf: int, register: int) -> bool:
+    low = leaf & 0xFFFFFFF
+    return leaf in TEXT_LEAVES or (register > 0 and (leaf in {0, 0x80000000} or (leaf >> 28 == 4 and not low & 0xFF)))
+
+
+def _text(leaf: int, registers: Registers) -> str:
+    a, b, c, d = registers
+    if leaf in TEXT_LEAVES:
+        return register_text(a, b, c, d).rstrip("\0")
+    if leaf in {0, 0x80000000, 0x21} and any((b, c, d)):
+        return register_text(b, d, c).rstrip("\0")
+    if leaf >> 28 == HYPERVISOR_PREFIX and not leaf & 0xFF and any((b, c, d)):
+        return register_text(b, c, d).rstrip("\0")
+    return ""

@@ -1,0 +1,84 @@
+"""What several hosts have in common: the baseline of CPU features that a VM may be given if it is to move among them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from vprobe.probe.report import HostReport
+
+SCHEMA = "vprobe.diff/1"
+
+
+class Difference(NamedTuple):
+    """Features of all hosts, and those that some lack: feature -> names of the hosts without it."""
+
+    hosts: tuple[str, ...]
+    common: tuple[str, ...]
+    missing: dict[str, tuple[str, ...]]
+    properties: dict[str, dict[str, Any]]
+
+    @property
+    def differ(self) -> bool:
+        """Some host lacks a feature that another has."""
+        return bool(self.missing)
+
+    def document(self) -> dict[str, Any]:
+        """Plain JSON types: schema vprobe.diff/1."""
+        return {
+            "schema": SCHEMA,
+            "hosts": list(self.hosts),
+            "common": list(self.common),
+            "missing": {feature: list(hosts) for feature, hosts in self.missing.items()},
+            "properties": self.properties,
+        }
+
+
+def compare_hosts(reports: dict[str, HostReport]) -> Difference:
+    """Features by host: flags, VT-x controls that may be 1, VT-x fields, AMD-V and SEV features."""
+    features = {name: _features(report) for name, report in reports.items()}
+    everything = dict.fromkeys(feature for own in features.values() for feature in own)
+    missing = {
+        feature: lacking
+        for feature in everything
+        if (lacking := tuple(name for name, own in features.items() if feature not in own))
+    }
+    return Difference(
+        hosts=tuple(reports),
+        common=tuple(feature for feature in everything if feature not in missing),
+        missing=missing,
+        properties=_properties(reports),
+    )
+
+
+def _features(report: HostReport) -> dict[str, None]:
+    """Every feature of every CPU of one host: what only some of its cores have, it does not have."""
+    from vprobe.probe.decode.cpuid import Cpuid  # noqa: PLC0415
+    from vprobe.probe.decode.flags import cpuid_flags  # noqa: PLC0415
+
+    flags = dict.fromkeys(report.cpu.flags)
+    for leaves in report.raw.cpuid.values():
+        own = set(cpuid_flags(Cpuid(leaves)))
+        flags = {flag: None for flag in flags if flag in own}
+    found = list(flags)
+    found += [f"vtx:{name}" for name, control in report.vtx.capabilities.controls.items() if control["may_be_1"]]
+    found += [f"amdv:{name}" for name, present in report.amdv.features.items() if present]
+    found += [f"sev:{name}" for name, present in report.sev.features.items() if present]
+    return dict.fromkeys(found)
+
+
+def _properties(reports: dict[str, HostReport]) -> dict[str, dict[str, Any]]:
+    """What is not a feature, but is worth seeing beside them, where it differs."""
+    rows = {
+        name: {
+            "vendor": report.cpu.vendor,
+            "brand": report.cpu.brand,
+            "family, model, stepping": f"{report.cpu.family}, {report.cpu.model}, {report.cpu.stepping}",
+            "microcode": report.cpu.microcode,
+            "physical address bits": report.cpu.physical_bits,
+            "virtual address bits": report.cpu.virtual_bits,
+        }
+        for name, report in reports.items()
+    }
+    names = next(iter(rows.values()), {})
+    columns = {name: {host: row[name] for host, row in rows.items()} for name in names}
+    return {name: values for name, values in columns.items() if len(set(values.values())) > 1}
