@@ -233,6 +233,11 @@ class RuleResult(Record, frozen=True):
     verdict: GateVerdict
     confirmed: bool | None = None
     reason: str = ""
+    base: str | None = None  # the arm; "baseline" for the stored run; None for an absolute limit
+    limit: float | None = None  # as judged, the noise floor included: a ratio, or for an absolute limit in `unit`
+    estimate: float | None = None  # of the arm alone, in `unit`; low and high are its interval where ratio is None
+    unit: str = ""
+    boots: int = 0
 
 
 class GateReport(Record, frozen=True):

@@ -58,6 +58,11 @@ def save(run: Run, path: Path) -> None:
     data = msgspec.json.encode(run) + b"\n"
     if path.name.endswith(".gz"):
         data = gzip.compress(data, compresslevel=6, mtime=0)  # without the time, equal runs make equal files
+    write_whole(path, data)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that a reader at any time, and a crash at any time, finds the old one or the new one. OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("xb") as file:

@@ -21,6 +21,11 @@ def share(value: float) -> str:
     return f"{percent:.1f} %" if percent < 9.95 else f"{percent:.0f} %"
 
 
+def signed_share(value: float) -> str:
+    """The same with its sign: +5.7 %, −0.3 %."""
+    return f"{'−' if value < 0 else '+'}{share(value)}"
+
+
 def scale(value: float, unit: str) -> tuple[str, float]:
     """The name of a unit in which `value` is a short number, and how many of `unit` it holds."""
     scales = _SCALES.get(unit)

@@ -21,11 +21,15 @@ from vprobe.runfile import load
 PIPED_COLUMNS = 100
 
 
+def output_console() -> Console:
+    """A console on standard output, wide enough for the tables where there is no terminal to ask (rich takes 80)."""
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED_COLUMNS
+    return Console(width=width)
+
+
 def show(comparisons: Comparisons, run: Run) -> None:
     """Print a comparison of `run` for a person, on standard output."""
-    # Rich takes 80 columns where there is no terminal, which would split tables that fit everywhere else.
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED_COLUMNS
-    print_table(comparisons, run, Console(width=width))
+    print_table(comparisons, run, output_console())
 
 
 def parse_margin(text: str) -> float:

@@ -7,7 +7,6 @@ character: the run file may have been made by somebody else.
 from __future__ import annotations
 
 import unicodedata
-from xml.sax.saxutils import escape
 
 SHOWN_CHARACTERS = 300
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -33,11 +32,6 @@ def markdown(text: str, limit: int = SHOWN_CHARACTERS) -> str:
     escaped = "".join(f"\\{character}" if character in _MARKDOWN else character for character in printable(text, limit))
     # A zero-width space keeps GitHub from turning @name, #1 and URLs of machine text into notifications and links.
     return escaped.replace("@", "@\u200b").replace("://", ":\u200b//").replace("www.", "www\u200b.")
-
-
-def xml(text: str, limit: int = SHOWN_CHARACTERS) -> str:
-    """Content or attribute of XML 1.0."""
-    return escape(printable(text, limit), {'"': "&quot;", "'": "&apos;"})
 
 
 def csv(text: str, limit: int = SHOWN_CHARACTERS) -> str:
