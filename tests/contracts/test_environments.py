@@ -25,6 +25,8 @@ CLASSES = {
     "bare-aa": "none",
     "chroot": "os-level",
     "bubblewrap": "os-level",
+    "nspawn": "os-level",
+    "lxc": "os-level",
     "namespaces": "os-level",
     "runc": "os-level",
     "crun": "os-level",

@@ -19,7 +19,15 @@ from vprobe import environments
 from vprobe.environments import Environment, Launch, Unavailable, sessions, supervisor
 from vprobe.environments.process import ProcessSession
 
-ENGINES = {"namespaces": "unshare", "runc": "runc", "crun": "crun"}
+ENGINES = {
+    "bubblewrap": "bwrap",
+    "chroot": "chroot",
+    "crun": "crun",
+    "lxc": "lxc-execute",
+    "namespaces": "unshare",
+    "nspawn": "systemd-nspawn",
+    "runc": "runc",
+}
 NAMES = [
     pytest.param(name, marks=[*([pytest.mark.engine(ENGINES[name])] if name in ENGINES else [])])
     for name in environments.BUILT_IN

@@ -28,6 +28,8 @@ BUILT_IN = {
     "chroot": "chroot",
     "namespaces": "namespaces",
     "bubblewrap": "bubblewrap",
+    "nspawn": "nspawn",
+    "lxc": "lxc",
     "runc": "oci",
     "crun": "oci",
     "kvm": "kvm",

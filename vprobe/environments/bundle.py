@@ -129,11 +129,15 @@ def configuration(launch: Launch, mount_points: Iterable[str], *, cgroup2: bool)
     }
 
 
+def root_mount(session_dir: Path) -> process.Mount:
+    """The host's root at the directory `root` of a session."""
+    root = str(session_dir / "root")
+    # In a user namespace the mounts below / are locked to it and have to come along (mount_namespaces(7)).
+    return process.Mount("/", root, flags=MS_BIND | (MS_REC if os.geteuid() else 0), directories=(root,))
+
+
 def write(launch: Launch) -> process.Mount:
     """Write the bundle into the session's directory; the mount that its root needs is for the engine's own namespace."""
-    root = launch.session_dir / "root"
-    root.mkdir()
     document = configuration(launch, supervisor.mount_points(), cgroup2=CGROUP2.exists())
     (launch.session_dir / "config.json").write_text(json.dumps(document), encoding="utf-8")
-    # In a user namespace the mounts below / are locked to it and have to come along (mount_namespaces(7)).
-    return process.Mount("/", os.fspath(root), flags=MS_BIND | (MS_REC if os.geteuid() else 0))
+    return root_mount(launch.session_dir)

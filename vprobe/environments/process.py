@@ -47,13 +47,15 @@ class Teardown:
 class Instructions:
     """What a supervisor is told: the file session.json. `argv[0]` is an absolute path; `variables` are all there are.
 
-    `mounts` are made in a mount namespace of the engine's own; for a normal user that takes a `user_namespace`. `apart`: the
-    channel is on descriptors 3 and 4 of the engine instead of 0 and 1, see `behind_a_proxy`.
+    `cgroups` are made for the engine and removed with all below. `mounts` are made in a mount namespace of the engine's
+    own; for a normal user that takes a `user_namespace`. `apart`: the channel is on descriptors 3 and 4 of the engine
+    instead of 0 and 1, see `behind_a_proxy`.
     """
 
     argv: tuple[str, ...]
     variables: Mapping[str, str]
     working_directory: str = "/"
+    cgroups: tuple[str, ...] = ()
     user_namespace: bool = False
     mounts: tuple[Mount, ...] = ()
     teardown: tuple[Teardown, ...] = ()

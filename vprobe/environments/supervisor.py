@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 TAIL_BYTES = 8192
 KILL_DEADLINE_S = 10.0
 TEARDOWN_TIMEOUT_S = 20.0
+CGROUP_DEADLINE_S = 2.0
 INSTRUCTIONS = "session.json"
 SESSION_VARIABLE = "VPROBE_SESSION"
 """In the variables of engine and agent, with the session's directory: how --sweep finds what a dead supervisor left."""
@@ -64,6 +65,18 @@ def write_text(path: str, text: str) -> None:
     """Write a file of /proc in one call."""
     with open(path, "w", encoding="ascii") as file:
         file.write(text)
+
+
+def enter_cgroup(directory: str) -> None:
+    """Make a cgroup and move into it; it is removed with the session."""
+    os.mkdir(directory)
+    for name in ("cpuset.cpus", "cpuset.mems"):  # empty in a new cgroup of v1, which then takes no process
+        if os.path.exists(os.path.join(directory, name)):
+            with open(os.path.join(os.path.dirname(directory), name), encoding="ascii") as file:
+                allowed = file.read()
+            if allowed.strip():
+                write_text(os.path.join(directory, name), allowed)
+    write_text(os.path.join(directory, "cgroup.procs"), str(os.getpid()))
 
 
 def enter_user_namespace() -> None:
@@ -101,6 +114,8 @@ def become_engine(instructions: dict[str, Any], parent: int, status: int, errors
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
+        for directory in instructions["cgroups"]:
+            enter_cgroup(directory)
         if instructions["user_namespace"]:
             enter_user_namespace()
         if instructions["mounts"]:
@@ -320,15 +335,30 @@ def run_teardown(argv: list[str], variables: dict[str, str]) -> str:
 
 
 def forget(instructions: dict[str, Any], directory: str) -> list[str]:
-    """Run the teardown commands whose condition holds and detach mounts; what went wrong, one line each."""
+    """Run the teardown commands that are due, remove cgroups and detach mounts; what went wrong, one line each."""
     due = [one for one in instructions["teardown"] if not one["when_exists"] or os.path.lexists(one["when_exists"])]
     trouble = [run_teardown(one["argv"], instructions["variables"]) for one in due]
+    trouble += [remove_cgroup(path) for path in instructions["cgroups"] if os.path.isdir(path)]
     trouble += [
         f"umount {target}: {os.strerror(ctypes.get_errno())}"
         for target in reversed(mounts_below(directory))
         if libc.umount2(os.fsencode(target), MNT_DETACH)
     ]
     return [line for line in trouble if line]
+
+
+def remove_cgroup(directory: str) -> str:
+    """Remove a cgroup with those below it; "" or what went wrong. The kernel lets go of one shortly after its last process."""
+    deadline = time.monotonic() + CGROUP_DEADLINE_S
+    while True:
+        try:
+            for path, _, _ in os.walk(directory, topdown=False):
+                os.rmdir(path)  # the files in it are the kernel's and go with it
+            return ""
+        except OSError as error:
+            if time.monotonic() > deadline:
+                return f"rmdir {directory}: {error.strerror}"
+            time.sleep(0.002)
 
 
 def mount_points() -> list[str]:
