@@ -79,8 +79,11 @@ def cost_words(ratio: float, texts: Texts) -> Markup:
 
 def workload_words(workload: str, texts: Texts) -> Markup:
     """What a workload does, in words; a user's own workload by its name."""
-    words = texts.get(f"workload.{workload}") or texts.get(f"workload.{workload.partition('[')[0]}")
-    return words or texts("workload_name", name=workload)
+    base, bracket, parameters = workload.partition("[")
+    words = texts.get(f"workload.{base}")
+    if words is None:
+        return texts("workload_name", name=workload)
+    return texts("workload_parameters", words=words, parameters=parameters.rstrip("]")) if bracket else words
 
 
 def suite_words(suite: str, texts: Texts) -> Markup:

@@ -16,20 +16,37 @@ from markupsafe import Markup
 
 from vprobe.model import Comparisons, GateReport
 
-from . import quantities
-from .printable import finalize
+from .printable import finalize, soft
 from .report import Measured, Report, Section
-from .sections import detail, evidence, forest, heatmap, method, probe, verdict
+from .sections import (
+    data,
+    detail,
+    evidence,
+    exits,
+    forest,
+    glossary,
+    heatmap,
+    lifecycle,
+    method,
+    probe,
+    runs,
+    verdict,
+)
 from .texts import texts
 
 SECTIONS: tuple[Section, ...] = (
     verdict.SECTION,
+    runs.SECTION,
     heatmap.SECTION,
     forest.SECTION,
     detail.SECTION,
+    lifecycle.SECTION,
+    exits.SECTION,
     probe.SECTION,
     evidence.SECTION,
     method.SECTION,
+    glossary.SECTION,
+    data.SECTION,
 )
 
 
@@ -44,7 +61,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(quantity=quantities.quantity, percent=quantities.percent)
+    made.filters["soft"] = soft
     return made
 
 
@@ -80,20 +97,23 @@ def render(
     `across[i]` is the comparison of run i + 1 with the first run. UsageError where there is no such language.
     """
     report = Report(tuple(measured), texts(language), gate, tuple(across))
-    shown = [(section, found) for section in SECTIONS if (found := section.context(report))]
-    parts = [
-        (section, environment().get_template(section.template).render(t=report.texts, report=report, s=found))
-        for section, found in shown
-    ]
     return (
         environment()
         .get_template("page.html")
         .render(
             t=report.texts,
             report=report,
-            parts=[(section.key, Markup(html)) for section, html in parts],
+            parts=[(section.key, html) for section in SECTIONS if (html := section_html(section, report))],
             policy=content_security_policy(),
             css=asset("report.css"),
             js=asset("report.js"),
         )
     )
+
+
+def section_html(section: Section, report: Report) -> Markup | None:
+    """One section as HTML; None where it has nothing to show."""
+    found = section.context(report)
+    if not found:
+        return None
+    return Markup(environment().get_template(section.template).render(t=report.texts, report=report, s=found))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 MAX_CHARACTERS = 600
 _SPELT_OUT = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -29,6 +29,14 @@ def _plain(character: str) -> str:
         return character
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def soft(text: str) -> Markup:
+    """A name with places where a line may break: after dots, slashes, dashes, underscores and before brackets."""
+    escaped = str(escape(printable(text)))
+    for mark in "._/-":
+        escaped = escaped.replace(mark, f"{mark}<wbr>")
+    return Markup(escaped.replace("[", "<wbr>["))
 
 
 def finalize(value: object) -> object:

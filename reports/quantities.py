@@ -53,12 +53,10 @@ def quantity_range(low: float | None, high: float | None, unit: str) -> str:
 
 
 def ratio_decimals(value: float) -> int:
-    """Decimals that a ratio and the ends of its interval share: three near 1, fewer the larger it is."""
+    """Decimals that a ratio and the ends of its interval share: three below 2, fewer the larger it is."""
     if not math.isfinite(value) or value <= 0:
         return 2
-    if 0.9 <= value < 1.1:
-        return 3
-    return max(0, 2 - math.floor(math.log10(value))) if value >= 1 else 3
+    return 3 if value < 1.9995 else max(0, 2 - math.floor(math.log10(value)))
 
 
 def ratio(value: float | None, decimals: int | None = None) -> str:

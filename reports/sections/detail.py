@@ -20,6 +20,8 @@ from .heatmap import GLYPHS, tone
 
 POINTS = 40_000
 """Samples that the whole page draws, in each of its two kinds of plot; the data inside the page has more."""
+LIKE = 1.6
+"""Arms whose medians are at most this many times apart share an axis."""
 STRIP_HEIGHT = 40
 ORDER_HEIGHT = 60
 
@@ -83,6 +85,14 @@ class Tick:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Arms of like size, on one axis."""
+
+    ticks: tuple[Tick, ...]
+    strips: tuple[Strip, ...]
+
+
+@dataclass(frozen=True)
 class Detail:
     """A workload."""
 
@@ -92,8 +102,7 @@ class Detail:
     summary: tuple[tuple[str, str, str], ...]
     numbers: tuple[Numbers, ...]
     skipped: tuple[tuple[ArmView, str], ...]
-    strips: tuple[Strip, ...]
-    ticks: tuple[Tick, ...]
+    groups: tuple[Group, ...]
     limit: str
     drawn: Markup
 
@@ -118,7 +127,8 @@ def context(report: Report) -> Context:
     """The details of every run."""
     budget = Budget.of(report.views)
     runs = tuple(_run(view, budget, report.texts) for view in report.views)
-    counts = sorted({strip.boots for run in runs for detail in run.details for strip in detail.strips})
+    groups = [group for run in runs for detail in run.details for group in detail.groups]
+    counts = sorted({strip.boots for group in groups for strip in group.strips})
     return Context(runs, tuple((count, boot_grid(count)) for count in counts))
 
 
@@ -136,9 +146,8 @@ def _detail(view: View, workload: WorkloadView, budget: Budget, texts: Texts) ->
     measured = [
         (arm, view.series[workload.key, arm.key]) for arm in view.arms if (workload.key, arm.key) in view.series
     ]
-    axis = _axis([series.values for _, series in measured])
     limit = _limit([series for _, series in measured])
-    strips = tuple(_strip(arm, series, workload, axis, limit, budget, texts) for arm, series in measured)
+    groups = tuple(_group(members, workload, limit, budget, texts) for members in alike(measured))
     samples = sum(len(series.values) for _, series in measured)
     drawn = sum(min(len(series.values), budget.points) for _, series in measured)
     return Detail(
@@ -150,8 +159,7 @@ def _detail(view: View, workload: WorkloadView, budget: Budget, texts: Texts) ->
         skipped=tuple(
             (arm, view.skipped[workload.key, arm.key]) for arm in view.arms if (workload.key, arm.key) in view.skipped
         ),
-        strips=strips,
-        ticks=value_ticks(axis, workload.unit),
+        groups=groups,
         limit="±" + quantities.percent(limit),
         drawn=texts(
             "detail.drawn_all" if drawn == samples else "detail.drawn", drawn=f"{drawn:,}", count=f"{samples:,}"
@@ -173,6 +181,28 @@ def _summary(view: View, workload: WorkloadView) -> tuple[tuple[str, str, str], 
         for row in known[:3]
         if row.verdict is not None
     )
+
+
+def alike(measured: Sequence[tuple[ArmView, Series]]) -> list[list[tuple[ArmView, Series]]]:
+    """The arms in groups of like size: where the next larger one is more than LIKE times as large, a group ends."""
+    ordered = sorted(measured, key=lambda pair: pair[1].center or 0.0)
+    groups: list[list[tuple[ArmView, Series]]] = []
+    for pair in ordered:
+        before = groups[-1][-1][1].center if groups else None
+        if before and pair[1].center and pair[1].center <= before * LIKE:
+            groups[-1].append(pair)
+        else:
+            groups.append([pair])
+    groups = [sorted(group, key=lambda pair: pair[0].index) for group in groups]
+    return sorted(groups, key=lambda group: group[0][0].index)
+
+
+def _group(
+    members: Sequence[tuple[ArmView, Series]], workload: WorkloadView, limit: float, budget: Budget, texts: Texts
+) -> Group:
+    axis = _axis([series.values for _, series in members])
+    strips = tuple(_strip(arm, series, workload, axis, limit, budget, texts) for arm, series in members)
+    return Group(value_ticks(axis, workload.unit), strips)
 
 
 def _axis(values: Sequence[Floats]) -> scales.Axis:

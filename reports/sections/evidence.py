@@ -39,6 +39,7 @@ class Place:
     version: str
     proof: Markup
     proven: bool
+    control: bool
     items: tuple[Item, ...]
 
 
@@ -87,7 +88,7 @@ def context(report: Report) -> list[Evidence]:
 def _evidence(view: View, texts: Texts) -> Evidence:
     return Evidence(
         view=view,
-        places=tuple(_place(record, view, texts) for record in view.run.environments),
+        places=places(view, texts),
         noise=_noise(view, texts),
         excluded=tuple(visit for visit in view.run.visits if visit.excluded is not None),
         skipped=_skipped(view),
@@ -97,6 +98,11 @@ def _evidence(view: View, texts: Texts) -> Evidence:
             for name, entry in view.comparisons.noise_floor.items()
         ),
     )  # fmt: skip
+
+
+def places(view: View, texts: Texts) -> tuple[Place, ...]:
+    """Every environment of a run with what shows where it was."""
+    return tuple(_place(record, view, texts) for record in view.run.environments)
 
 
 def flat(evidence: Mapping[str, object], prefix: str = "") -> dict[str, str]:
@@ -122,7 +128,8 @@ def _place(record: EnvironmentRecord, view: View, texts: Texts) -> Place:
         class_words=texts(f"class.{record.virt_class}.name"),
         version=record.version,
         proof=_proof(proof, control=control, known=bool(reference), texts=texts),
-        proven=bool(proof) != control,
+        proven=bool(proof) or control,
+        control=control,
         items=items,
     )
 

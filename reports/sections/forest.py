@@ -54,13 +54,21 @@ class Tick:
 
 
 @dataclass(frozen=True)
-class Forest:
-    """The forest plot of a run, suite by suite, on one axis."""
+class Suite:
+    """A suite on an axis of its own: `one` is the place of the ratio 1."""
 
-    view: View
-    suites: tuple[tuple[Markup | str, tuple[Group, ...]], ...]
+    name: Markup | str
+    groups: tuple[Group, ...]
     ticks: tuple[Tick, ...]
     one: int
+
+
+@dataclass(frozen=True)
+class Forest:
+    """The forest plot of a run, suite by suite."""
+
+    view: View
+    suites: tuple[Suite, ...]
     limits: bool
 
 
@@ -72,16 +80,21 @@ def context(report: Report) -> list[Forest]:
 
 def forest(view: View, gate: GateReport | None, texts: Texts) -> Forest:
     """The forest plot of a run."""
-    rows = [row for row in view.comparisons.comparisons if row.ratio is not None]
     limits = gate_limits(gate)
+    suites = [_suite(view, suite, members, limits, texts) for suite, members in view.suites]
+    return Forest(view, tuple(suite for suite in suites if suite.groups), bool(limits))
+
+
+def _suite(
+    view: View, suite: str, members: tuple[WorkloadView, ...], limits: dict[tuple[str, str], float], texts: Texts
+) -> Suite:
+    keys = {workload.key for workload in members}
+    rows = [row for row in view.comparisons.comparisons if row.ratio is not None and row.workload in keys]
     ends = [value for row in rows for value in (row.low, row.high, row.ratio) if value is not None]
-    axis = scales.ratio_axis([*ends, *limits.values()])
-    suites = []
-    for suite, members in view.suites:
-        groups = tuple(group for workload in members if (group := _group(view, workload, axis, limits, texts)).marks)
-        if groups:
-            suites.append((texts.get(f"suite.{suite}.name") or suite or texts("suite.none"), groups))
-    return Forest(view, tuple(suites), ratio_ticks(axis), axis.at(1.0), bool(limits))
+    axis = scales.ratio_axis([*ends, *(limit for (workload, _), limit in limits.items() if workload in keys)])
+    groups = tuple(group for workload in members if (group := _group(view, workload, axis, limits, texts)).marks)
+    name = texts.get(f"suite.{suite}.name") or suite or texts("suite.none")
+    return Suite(name, groups, ratio_ticks(axis), axis.at(1.0))
 
 
 def ratio_ticks(axis: scales.Axis) -> tuple[Tick, ...]:

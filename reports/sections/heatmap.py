@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from vprobe.model import Comparison, NoiseFloor, Verdict
 
-from .. import products, quantities
+from .. import machine, products, quantities
 from ..report import Report, Section
 from ..texts import Texts
 from ..view import ArmView, Role, View, WorkloadView
@@ -56,6 +56,8 @@ class Column:
     class_words: Markup
     hypervisor: Markup | None
     explanation: Markup
+    class_explanation: Markup
+    host: Markup | None
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,9 @@ def _column(view: View, arm: ArmView, texts: Texts) -> Column:
         anchor=f"about-{view.index}-{arm.index}",
         class_words=kind,
         hypervisor=products.hypervisor_type(arm.environment, texts),
-        explanation=texts.get(f"environment.{arm.environment}") or texts(f"class.{arm.virt_class or 'unknown'}.words"),
+        explanation=texts.get(f"environment.{arm.environment}") or texts("environment_other", name=arm.environment),
+        class_explanation=texts(f"class.{arm.virt_class or 'unknown'}.words"),
+        host=texts("heatmap.host", host=machine.host_role(view.run.probe, texts)) if arm.role is Role.BASE else None,
     )
 
 

@@ -13,6 +13,8 @@ from ..texts import Texts
 from ..view import View
 
 GLYPHS = {"present": "✓", "absent": "–", "hidden": "◌", "disabled": "✕", "unknown": "?"}
+DASH = quantities.DASH
+_SETTINGS = ("kernel", "microcode", "kvm_backend", "governor", "smt", "thp", "clocksource", "python")
 _FEATURES = (
     ("vtx", ("virtualization", "vtx")),
     ("amdv", ("virtualization", "amdv")),
@@ -69,8 +71,6 @@ class Context:
     mitigations: tuple[Line, ...]
     details: tuple[Line, ...]
     stacks: tuple[tuple[Layer, ...], ...]
-    readiness: tuple[State, ...]
-    backends: tuple[str, ...]
     any_probe: bool
 
 
@@ -84,8 +84,6 @@ def context(report: Report) -> Context:
         mitigations=_mitigations(views, texts),
         details=_details(views),
         stacks=tuple(stack(view, texts) for view in views),
-        readiness=tuple(state(machine.part(view.run.probe, "kvm"), texts) for view in views),
-        backends=tuple(machine.text(view.run.probe, "kvm", "backend") for view in views),
         any_probe=any("virtualization" in view.run.probe or "kvm" in view.run.probe for view in views),
     )
 
@@ -116,33 +114,26 @@ def _line(views: Sequence[View], name: Markup | str, value: Callable[[View], obj
 
 def _facts(views: Sequence[View], texts: Texts) -> tuple[Line, ...]:
     unknown = texts("unknown")
-    probe: tuple[tuple[str, tuple[str, ...]], ...] = (
-        ("architecture", ("cpu", "architecture")),
-        ("vendor", ("cpu", "vendor")),
-        ("cpus", ("cpu", "logical_cpus")),
+
+    def probed(name: str, *path: str) -> Line:
+        return _line(views, texts(f"fact.{name}"), lambda view: machine.text(view.run.probe, *path) or unknown)
+
+    def printed(name: str) -> Line:
+        return _line(views, texts(f"fact.{name}"), lambda view: getattr(view.run.fingerprint, name) or unknown)
+
+    return (
+        _line(views, texts("fact.machine"), lambda view: machine.cpu_name(view, texts)),
+        probed("architecture", "cpu", "architecture"),
+        probed("vendor", "cpu", "vendor"),
+        probed("cpus", "cpu", "logical_cpus"),
+        _line(views, texts("fact.model"), lambda view: _model(view) or unknown),
+        _line(views, texts("fact.caches"), lambda view: _caches(view) or unknown),
+        _line(views, texts("fact.host"), lambda view: machine.host_role(view.run.probe, texts)),
+        *(printed(name) for name in _SETTINGS),
+        _line(views, texts("fact.engines"), lambda view: _pairs(view.run.fingerprint.engines) or DASH),
+        printed("suite_version"),
+        printed("kernel_code_hash"),
     )
-    lines = [_line(views, texts("fact.machine"), lambda view: machine.cpu_name(view, texts))]
-    lines += [
-        _line(views, texts(f"fact.{name}"), lambda view, path=path: machine.text(view.run.probe, *path) or unknown)
-        for name, path in probe
-    ]
-    lines.append(_line(views, texts("fact.model"), lambda view: _model(view) or unknown))
-    lines.append(_line(views, texts("fact.caches"), lambda view: _caches(view) or unknown))
-    lines.append(_line(views, texts("fact.host"), lambda view: machine.host_role(view.run.probe, texts)))
-    names = ("kernel", "microcode", "kvm_backend", "governor", "smt", "thp", "clocksource", "python")
-    lines += [
-        _line(views, texts(f"fact.{name}"), lambda view, name=name: getattr(view.run.fingerprint, name) or unknown)
-        for name in names
-    ]
-    lines.append(_line(views, texts("fact.engines"), lambda view: _pairs(view.run.fingerprint.engines) or DASH))
-    lines += [
-        _line(views, texts(f"fact.{name}"), lambda view, name=name: getattr(view.run.fingerprint, name) or unknown)
-        for name in ("suite_version", "kernel_code_hash")
-    ]
-    return tuple(lines)
-
-
-DASH = quantities.DASH
 
 
 def _model(view: View) -> str:

@@ -14,7 +14,10 @@ from .. import findings, machine, quantities
 from ..report import Report, Section
 from ..texts import Texts
 from ..view import ArmView, View
+from . import evidence
 
+SLOWER_NAMED = 2
+"""Workloads that the headline names."""
 GLYPHS = {
     GateVerdict.PASS: "✓",
     GateVerdict.FAIL: "✕",
@@ -28,7 +31,7 @@ class Answer:
     """A question that readers come with, and where the page answers it in full."""
 
     question: Markup
-    answer: Markup
+    lines: tuple[Markup, ...]
     href: str
     link: Markup
 
@@ -49,7 +52,7 @@ class Context:
 
     badge: Badge | None
     headline: Markup
-    floor: Markup
+    lede: Markup
     answers: tuple[Answer, ...]
     facts: tuple[tuple[Markup, object], ...]
     command: str
@@ -62,7 +65,7 @@ def context(report: Report) -> Context:
     return Context(
         badge=None if report.gate is None else badge(report.gate, texts),
         headline=headline(view, costs, texts),
-        floor=floor_words(view, texts),
+        lede=texts("list.sentence").join([*_count(costs, texts), floor_words(view, texts)]),
         answers=_answers(view, costs, texts),
         facts=_facts(view, texts),
         command=shell_words(view.run.command),
@@ -115,35 +118,38 @@ def _answers(view: View, costs: Sequence[findings.Cost], texts: Texts) -> tuple[
     )
 
 
-def _slowest(costs: Sequence[findings.Cost], texts: Texts) -> Markup:
+def _count(costs: Sequence[findings.Cost], texts: Texts) -> list[Markup]:
+    """How many workloads the arm of the headline is slower in, where the headline names only some."""
+    if not costs or len(costs[0].slower) <= SLOWER_NAMED:
+        return []
+    return [texts("verdict.count", slower=len(costs[0].slower), count=costs[0].compared)]
+
+
+def _slowest(costs: Sequence[findings.Cost], texts: Texts) -> tuple[Markup, ...]:
     """The worst workload of each arm, worst arm first."""
     worst = [(one.arm, one.slower[0]) for one in costs if one.slower]
     worst.sort(key=lambda pair: -(pair[1].ratio or 0))
     if not worst:
-        return texts("slowest.none")
+        return (texts("slowest.none"),)
     items = [
         texts("slowest.item", arm=arm.name, ratio=quantities.ratio(row.ratio), workload=row.workload)
         for arm, row in worst[:4]
     ]
-    rest = len({one.arm.key for one in costs}) - len(worst)
-    if rest:
-        items.append(texts.count("slowest.rest", rest))
-    return Markup("<br>").join(items)
+    rest = len(costs) - len(worst)
+    return (*items, *([texts.count("slowest.rest", rest)] if rest else []))
 
 
-def _worth(view: View, costs: Sequence[findings.Cost], texts: Texts) -> Markup:
+def _worth(view: View, costs: Sequence[findings.Cost], texts: Texts) -> tuple[Markup, ...]:
     """The cost of the first full virtual machine, suite by suite, and of starting it."""
     machines = (VirtClass.FULL_HARDWARE, VirtClass.PARAVIRTUAL, VirtClass.FULL_SOFTWARE)
     one = next((one for one in costs if one.arm.virt_class in machines), None)
     if one is None:
-        return texts("worth.none")
+        return (texts("worth.none"),)
     suites: dict[str, list[Comparison]] = {}
     for row in view.ratios(one.arm):
         suites.setdefault(findings.suite_of(row.workload), []).append(row)
     items = [_suite_cost(suite, rows, texts) for suite, rows in suites.items()]
-    return texts(
-        "worth.items", arm=one.arm.name, items=texts("list.semicolon").join(items), start=_start(view, one.arm, texts)
-    )
+    return (texts("worth.arm", arm=one.arm.name), *items, *_start(view, one.arm, texts))
 
 
 def _suite_cost(suite: str, rows: Sequence[Comparison], texts: Texts) -> Markup:
@@ -152,41 +158,45 @@ def _suite_cost(suite: str, rows: Sequence[Comparison], texts: Texts) -> Markup:
     words = texts.get(f"suite.{suite}.name") or suite
     if all(findings.is_quiet(row) for row in rows):
         return texts("worth.suite_quiet", suite=words, ratio=quantities.ratio(mean))
+    if len(rows) == 1:
+        return texts("worth.suite_one", suite=words, ratio=quantities.ratio(mean))
     return texts("worth.suite", suite=words, ratio=quantities.ratio(mean), worst=quantities.ratio(worst.ratio))
 
 
-def _start(view: View, arm: ArmView, texts: Texts) -> Markup:
+def _start(view: View, arm: ArmView, texts: Texts) -> list[Markup]:
     series = view.series.get(("lifecycle.start", arm.key))
     if series is None or series.center is None:
-        return Markup("")
-    return texts("worth.start", value=quantities.quantity(series.center, "ns"))
+        return []
+    return [texts("worth.start", value=quantities.quantity(series.center, "ns"))]
 
 
-def _trust(view: View, texts: Texts) -> Markup:
-    """Boots, verdicts left open, exclusions."""
+def _trust(view: View, texts: Texts) -> tuple[Markup, ...]:
+    """Boots, verdicts left open, exclusions, the control, the evidence."""
     rows = [row for row in view.comparisons.comparisons if row.ratio is not None]
     undecided = sum(row.verdict in {Verdict.INCONCLUSIVE, Verdict.INCOMPARABLE} for row in rows)
     excluded = sum(visit.excluded is not None for visit in view.run.visits)
-    floor = findings.floor(view)
-    parts = [
-        floor_words(view, texts),
+    places = [place for place in evidence.places(view, texts) if not place.control]
+    lines = [
         texts.count("trust.boots", view.boots),
-        texts("trust.open", open=undecided, count=len(rows)),
+        texts("trust.open", decided=len(rows) - undecided, count=len(rows)),
         texts("trust.excluded", excluded=excluded, count=len(view.run.visits)),
+        texts("trust.places", proven=sum(place.proven for place in places), count=len(places)),
     ]
+    floor = findings.floor(view)
     if floor is not None and floor.rejected:
-        parts.append(texts("trust.floor_rejected", count=floor.rejected, workloads=floor.workloads))
-    return texts("list.sentence").join(parts)
+        lines.append(texts("trust.floor_rejected", count=floor.rejected, workloads=floor.workloads))
+    return tuple(lines)
 
 
-def _what(view: View, texts: Texts) -> Markup:
-    return texts(
+def _what(view: View, texts: Texts) -> tuple[Markup, ...]:
+    words = texts(
         "what.machine",
         cpu=machine.cpu_name(view, texts),
         cpus=machine.text(view.run.probe, "cpu", "logical_cpus") or texts("unknown"),
         kernel=machine.kernel_name(view, texts),
         host=machine.host_role(view.run.probe, texts),
     )
+    return (words,)
 
 
 def _facts(view: View, texts: Texts) -> tuple[tuple[Markup, object], ...]:

@@ -1,0 +1,154 @@
+"""What an environment costs before and after the work: start-up by phase, stopping, memory, density."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from .. import quantities, scales
+from ..report import Report, Section
+from ..texts import Texts
+from ..view import ArmView, View
+
+GIBIBYTE = 2.0**30
+_KNOWN = ("lifecycle.start", "lifecycle.stop", "lifecycle.memory")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase of an arm's start: where it begins and ends on the plot, and how long it took."""
+
+    name: str
+    words: Markup | str
+    shade: int
+    start: int
+    end: int
+    value: str
+
+
+@dataclass(frozen=True)
+class Start:
+    """The start of one arm: bar, phases, and the same in numbers."""
+
+    arm: ArmView
+    href: str
+    phases: tuple[Phase, ...]
+    total: int
+    value: str
+    interval: str
+    stop: str
+    memory: str
+    density: str
+    words: Markup
+
+
+@dataclass(frozen=True)
+class Lifecycle:
+    """The life cycle of the environments of one run."""
+
+    view: View
+    starts: tuple[Start, ...]
+    ticks: tuple[tuple[float, str, str], ...]
+    legend: tuple[tuple[int, Markup | str], ...]
+    others: tuple[tuple[str, str], ...]
+
+
+def context(report: Report) -> list[Lifecycle]:
+    """The life cycle of every run that has one."""
+    found = [lifecycle(view, report.texts) for view in report.views]
+    return [one for one in found if one.starts]
+
+
+def lifecycle(view: View, texts: Texts) -> Lifecycle:
+    """The arms of a run that have any figure of the suite lifecycle."""
+    arms = [arm for arm in view.arms if any((name, arm.key) in view.series for name in _KNOWN)]
+    longest = max((_center(view, "lifecycle.start", arm) or 0.0 for arm in arms), default=0.0)
+    axis = scales.Axis(0.0, longest * 1.02 or 1.0, False)
+    names = list(dict.fromkeys(name for arm in arms for name in phase_medians(view, arm)))
+    starts = tuple(_start(view, arm, axis, names, texts) for arm in arms)
+    return Lifecycle(
+        view=view,
+        starts=starts,
+        ticks=tuple(
+            (
+                round(axis.share(tick) * 100, 1),
+                quantities.quantity(tick, "ns"),
+                "start" if axis.share(tick) < 0.05 else "end" if axis.share(tick) > 0.93 else "middle",
+            )
+            for tick in scales.value_ticks(axis)
+        ),
+        legend=tuple((shade, _phase_words(name, texts)) for shade, name in enumerate(names)),
+        others=tuple(
+            (workload.name, f"w{view.index}-{workload.index}")
+            for workload in view.workloads
+            if workload.suite == "lifecycle" and workload.key not in _KNOWN
+        ),
+    )
+
+
+def _center(view: View, workload: str, arm: ArmView) -> float | None:
+    series = view.series.get((workload, arm.key))
+    return None if series is None else series.center
+
+
+def phase_medians(view: View, arm: ArmView) -> dict[str, float]:
+    """The median of each phase of the start, in ns, in the order in which the run file has them."""
+    found: dict[str, list[float]] = {}
+    for visit in view.visits_of("lifecycle.start"):
+        samples = visit.samples.get(arm.key)
+        for name, values in samples.details.items() if samples is not None else ():
+            found.setdefault(name, []).extend(values)
+    return {name: float(np.median(values)) for name, values in found.items() if values}
+
+
+def _phase_words(name: str, texts: Texts) -> Markup | str:
+    return texts.get(f"phase.{name}") or name
+
+
+def _start(view: View, arm: ArmView, axis: scales.Axis, names: list[str], texts: Texts) -> Start:
+    center = _center(view, "lifecycle.start", arm)
+    memory = _center(view, "lifecycle.memory", arm)
+    row = view.rows.get(("lifecycle.start", arm.key))
+    series = view.series.get(("lifecycle.start", arm.key))
+    spread = np.percentile(series.boot_medians, (25, 75)) if series is not None else None
+    interval = quantities.DASH
+    if row is not None and row.ratio is None:
+        interval = quantities.quantity_range(row.low, row.high, "ns")
+    elif spread is not None:
+        interval = quantities.quantity_range(float(spread[0]), float(spread[1]), "ns")
+    workload = next((one for one in view.workloads if one.key == "lifecycle.start"), None)
+    value = quantities.quantity(center, "ns")
+    return Start(
+        arm=arm,
+        href=f"#w{view.index}-{workload.index}-{arm.index}" if workload is not None and series is not None else "",
+        phases=_phases(phase_medians(view, arm), axis, names, texts),
+        total=axis.at(center or 0.0),
+        value=value,
+        interval=interval,
+        stop=quantities.quantity(_center(view, "lifecycle.stop", arm), "ns"),
+        memory=quantities.quantity(memory, "bytes"),
+        density=quantities.significant(GIBIBYTE / memory) if memory else quantities.DASH,
+        words=texts("lifecycle.words", arm=arm.name, value=value),
+    )
+
+
+def _phases(medians: dict[str, float], axis: scales.Axis, names: list[str], texts: Texts) -> tuple[Phase, ...]:
+    found, begin = [], 0.0
+    for name, value in medians.items():
+        found.append(
+            Phase(
+                name,
+                _phase_words(name, texts),
+                names.index(name) % 6,
+                axis.at(begin),
+                max(axis.at(begin + value), axis.at(begin) + 1),
+                quantities.quantity(value, "ns"),
+            )
+        )
+        begin += value
+    return tuple(found)
+
+
+SECTION = Section("lifecycle", "lifecycle.html", context)
