@@ -130,13 +130,18 @@ static void set_control_registers(struct kvm_sregs *registers) {
     registers->efer = 1 << 8 | 1 << 10;
 }
 
-void guest_set_system_registers(struct kvm_sregs *registers, uint8_t ring) {
-    enum { CODE = 11, DATA = 3, BUSY_TSS = 11, LDT = 2 }; /* all marked accessed */
+/* VT-x enters only with a TSS marked busy (Intel SDM vol. 3C, 27.3.1.2); SVM hides that bit (svm_get_segment
+ * in KVM), and an emulated SVM refuses ring 3's OUT with it. */
+void guest_set_system_registers(struct kvm_sregs *registers, uint8_t ring, bool vtx) {
+    enum { CODE = 11, DATA = 3, TSS = 9, BUSY_TSS = 11, LDT = 2 }; /* segments are marked accessed */
     struct kvm_segment data = flat_segment(0x20, DATA, false, ring);
     registers->cs = flat_segment(0x18, CODE, true, ring);
     registers->ss = registers->ds = registers->es = registers->fs = registers->gs = data;
-    registers->tr = (struct kvm_segment){
-        .base = GUEST_TSS, .limit = TSS_BYTES - 1, .selector = 0x28, .type = BUSY_TSS, .present = 1};
+    registers->tr = (struct kvm_segment){.base = GUEST_TSS,
+                                         .limit = TSS_BYTES - 1,
+                                         .selector = 0x28,
+                                         .type = vtx ? BUSY_TSS : TSS,
+                                         .present = 1};
     registers->ldt = (struct kvm_segment){.type = LDT, .unusable = 1};
     registers->gdt = registers->idt = (struct kvm_dtable){.base = 0, .limit = 0};
     set_control_registers(registers);

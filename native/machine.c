@@ -144,7 +144,7 @@ static int set_system_registers(struct machine *machine, uint8_t ring, struct fa
     struct kvm_sregs registers;
     if (ioctl(machine->vcpu, KVM_GET_SREGS, &registers) == -1)
         return fail(failure, "KVM_GET_SREGS");
-    guest_set_system_registers(&registers, ring);
+    guest_set_system_registers(&registers, ring, machine->kernel_flags & KERNEL_VMCALL);
     if (ioctl(machine->vcpu, KVM_SET_SREGS, &registers) == -1)
         return fail(failure, "KVM_SET_SREGS");
     return 0;

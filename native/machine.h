@@ -31,7 +31,7 @@ struct layout {
 size_t guest_system_bytes(const struct layout *layout);
 void guest_write(uint8_t *system, const struct layout *layout);
 uint64_t guest_address_of(const void *code); /* of something in the kernels' section */
-void guest_set_system_registers(struct kvm_sregs *registers, uint8_t ring);
+void guest_set_system_registers(struct kvm_sregs *registers, uint8_t ring, bool vtx);
 void guest_set_registers(struct kvm_regs *registers);
 
 /* --- machine.c --------------------------------------------------------------------------------------- */
