@@ -9,7 +9,7 @@ RUN    ?= vprobe-run.json
 REPORT ?= report.html
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: help bench test engines lint types unit integration wheel clean
+.PHONY: help bench test engines lint types wheel validate-engine clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ types: $(VENV)/.installed-dev ## mypy, on the package as the wheel lays it out
 
 wheel: $(VENV)/.installed-dev ## build the wheel and run the command from an empty environment, away from the source
 	tests/check-wheel $(abspath $(BIN)/python)
+
+validate-engine: $(VENV)/.installed-dev ## prove the measuring engine on this machine: half an hour, alone
+	$(BIN)/pytest -m validation tests/validation/test_engine.py -s
 
 clean: ## remove everything that was built
 	rm -rf $(VENV) build dist *.egg-info vprobe/*.so .mypy_cache .ruff_cache .hypothesis
