@@ -32,6 +32,7 @@ BUILT_IN = {
     "lxc": "lxc",
     "runc": "oci",
     "crun": "oci",
+    "gvisor": "gvisor",
     "kvm": "kvm",
 }
 """Name -> module of this package, in the order in which they are shown. Listed so that no name loads a module."""
