@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -21,7 +25,7 @@ from vprobe.measure.fingerprint import host_facts
 from vprobe.measure.journal import seed_of
 from vprobe.measure.plan import PRESETS, Plan
 from vprobe.measure.variants import parse_variants
-from vprobe.model import Run
+from vprobe.model import RuleResult, Run
 from vprobe.probe import probe_host
 
 
@@ -87,6 +91,92 @@ def _finish(run: Run, output: Path, report: Path | None, as_json: bool, console:
         console.print(f"report:   {escape(str(report))}", highlight=False)
 
 
+@dataclass(frozen=True)
+class Options:
+    """The command line of `vprobe bench`, as it was given."""
+
+    env: str
+    select: tuple[str, ...]
+    variant: tuple[str, ...]
+    preset: str
+    boots: int | None
+    time_budget: float | None
+    seed: int | None
+    output: Path
+    report: Path | None
+    resume: bool
+    own: str | None
+    pin: str | None
+    dry_run: bool
+    as_json: bool
+
+
+def make_plan(options: Options, seed: int, command_line: tuple[str, ...], console: Console) -> Plan:
+    """What the options ask for, on this machine. What "auto" leaves out is said on `console`."""
+    preset = PRESETS[options.preset]
+    if options.boots is not None:
+        preset = replace(preset, boots=options.boots)
+    cpus = parse_cpus(options.pin)
+    variants = parse_variants(options.variant, options.own)
+    has_command = options.own is not None or any(one.command for one in variants)
+    workloads = planning.select(options.select, has_command)
+    chosen, left_out = planning.choose_environments(parse_environments(options.env))
+    arms = planning.make_arms(chosen, variants)
+    own = planning.command_task(options.own) if has_command else None
+    tasks, skipped = planning.make_tasks(workloads, host_facts(cpus[0]), arms, own)
+    for name, why in left_out:
+        console.print(f"left out: {name}: {escape(why.reason)}; {escape(why.remedy)}", highlight=False)
+    return Plan(
+        arms=arms,
+        tasks=tasks,
+        skipped=skipped,
+        preset=preset,
+        seed=seed,
+        cpus=cpus,
+        command_line=command_line,
+        command=options.own,
+        time_budget_s=options.time_budget,
+    )
+
+
+def measure_shown(plan: Plan, output: Path, console: Console, *, resume: bool = False) -> Run:
+    """Measure a plan into a run file, with progress."""
+    sweep()
+    progress = Progress(plan, console)
+    try:
+        run = measure(plan, probe_host().document(), output, resume=resume, observer=progress)
+    finally:
+        progress.close()
+    console.print(f"measured in {duration(progress.elapsed_s)}", highlight=False)
+    return run
+
+
+def measure_again(run: Run, rows: Sequence[RuleResult]) -> Run:
+    """The workloads and arms of some rows of a run, on as many fresh boots as its command line asks for.
+
+    The command line is the one in the run file; UsageError where it is not one of `vprobe bench`.
+    """
+    if list(run.command[:2]) != ["vprobe", "bench"]:
+        raise UsageError("the run file does not hold a command line of vprobe bench", "measure again with vprobe bench")
+    context = command.make_context("bench", list(run.command[2:]))
+    console = Console(stderr=True)
+    plan = make_plan(Options(**context.params), secrets.randbits(32), run.command, console)
+    with tempfile.TemporaryDirectory(prefix="vprobe-confirm-") as directory:
+        return measure_shown(only(plan, rows), Path(directory) / "run.json", console)
+
+
+def only(plan: Plan, rows: Sequence[RuleResult]) -> Plan:
+    """The part of a plan that some rows need: their workloads, their arms, and every arm that these may be compared with."""
+    workloads = {row.workload for row in rows}
+    places = {row.environment for row in rows} | {planning.BASE, planning.CONTROL}
+    return replace(
+        plan,
+        arms=tuple(arm for arm in plan.arms if arm.environment.name in places),
+        tasks=tuple(task for task in plan.tasks if task.name in workloads),
+        skipped=tuple(skip for skip in plan.skipped if skip.workload in workloads),
+    )
+
+
 @click.command(name="bench")
 @click.option("--env", "env", default="auto", show_default=True, metavar="NAMES", help="Environments, by commas.")
 @click.option("--select", multiple=True, metavar="GLOB", help="Workloads; only * and ? are wild.")
@@ -102,22 +192,7 @@ def _finish(run: Run, output: Path, report: Path | None, as_json: bool, console:
 @click.option("--pin", metavar="CPUS", help="CPUs for all arms [default: one, the last that may be used].")
 @click.option("--dry-run", is_flag=True, help="Say what would be measured, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as one JSON document.")
-def command(
-    env: str,
-    select: tuple[str, ...],
-    variant: tuple[str, ...],
-    preset: str,
-    boots: int | None,
-    time_budget: float | None,
-    seed: int | None,
-    output: Path,
-    report: Path | None,
-    resume: bool,
-    own: str | None,
-    pin: str | None,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+def command(**words: Any) -> None:
     """Measure workloads in every environment, side by side.
 
     \b
@@ -126,44 +201,15 @@ def command(
       vprobe bench --env bare --command 'make test'
       vprobe bench --env bare --command 'make test' --variant base=git:main --variant head=git:HEAD
     """
+    options = Options(**words)
     console = Console(stderr=True)
-    _check_output(output)
-    chosen_preset = PRESETS[preset]
-    if boots is not None:
-        chosen_preset = planning.with_boots(chosen_preset, boots)
-    cpus = parse_cpus(pin)
-    variants = parse_variants(variant, own)
-    has_command = own is not None or any(one.command for one in variants)
-    workloads = planning.select(select, has_command)
+    _check_output(options.output)
+    seed = options.seed
     if seed is None:
-        seed = seed_of(output) if resume else secrets.randbits(32)
-    sweep()
-    chosen, left_out = planning.choose_environments(parse_environments(env))
-    arms = planning.make_arms(chosen, variants)
-    tasks, skipped = planning.make_tasks(
-        workloads, host_facts(cpus[0]), arms, planning.command_task(own) if has_command else None
-    )
-    plan = Plan(
-        arms=arms,
-        tasks=tasks,
-        skipped=skipped,
-        preset=chosen_preset,
-        seed=seed,
-        cpus=cpus,
-        command_line=("vprobe", *sys.argv[1:]),
-        command=own,
-        time_budget_s=time_budget,
-    )
-    for name, why in left_out:
-        console.print(f"left out: {name}: {escape(why.reason)}; {escape(why.remedy)}", highlight=False)
-    if dry_run:
+        seed = seed_of(options.output) if options.resume else secrets.randbits(32)
+    plan = make_plan(options, seed, ("vprobe", *sys.argv[1:]), console)
+    if options.dry_run:
         show_plan(plan, Console())
         return
-    probe = probe_host().document()
-    progress = Progress(plan, console)
-    try:
-        run = measure(plan, probe, output, resume=resume, observer=progress)
-    finally:
-        progress.close()
-    console.print(f"measured in {duration(progress.elapsed_s)}", highlight=False)
-    _finish(run, output, report, as_json, console)
+    run = measure_shown(plan, options.output, console, resume=options.resume)
+    _finish(run, options.output, options.report, options.as_json, console)

@@ -63,13 +63,9 @@ def check_baseline(rules: Sequence[Rule], given: Path | None, from_command_line:
 
 def measure_again(run: Run, rows: Sequence[RuleResult]) -> Run:
     """The failed rows on fresh boots, by the engine."""
-    from vprobe import measure  # noqa: PLC0415 - only --confirm measures
+    from vprobe.cli import bench  # noqa: PLC0415 - only --confirm measures
 
-    confirm = getattr(measure, "confirm", None)
-    if confirm is None:
-        raise UsageError("--confirm cannot measure again in this version", "run vprobe bench again, and gate that run")
-    fresh: Run = confirm(run, rows)
-    return fresh
+    return bench.measure_again(run, rows)
 
 
 def write_files(report: GateReport, run: Run, junit: Path | None, openmetrics: Path | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from vprobe import environments
@@ -40,12 +40,6 @@ PRESETS: Mapping[str, Preset] = {
     "default": Preset(20, 100, 500_000, 4, 600_000_000, 5_000_000_000),
     "full": Preset(40, 100, 500_000, 6, 1_200_000_000, 8_000_000_000),
 }
-
-
-def with_boots(preset: Preset, boots: int) -> Preset:
-    """The preset with another number of boots."""
-    return replace(preset, boots=boots)
-
 
 REASONS = {
     "os": "needs an operating system; {environment} runs native kernels only",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from vprobe.suites import HostFacts, KernelCall
 from vprobe.errors import RunError
 from vprobe.measure.engine import measure
 from vprobe.measure.noise import Reading, between
-from vprobe.measure.plan import PRESETS, Plan, Task, make_arms, make_tasks, select, with_boots
+from vprobe.measure.plan import PRESETS, Plan, Task, make_arms, make_tasks, select
 from vprobe.measure.sessions import refuse_impostor
 from vprobe.measure.visit import exclusion, value_of
 from vprobe.model import Kind, Noise, Samples, WorkloadRecord
@@ -76,7 +77,7 @@ def plan(names: list[StandIn], patterns: list[str], boots: int = 2) -> Plan:
     """A small plan over stand-ins."""
     arms = make_arms(names, [])
     tasks, skipped = make_tasks(select(patterns, False), HostFacts({}), arms)
-    return Plan(arms, tasks, skipped, with_boots(PRESETS["quick"], boots), 3, (0,))
+    return Plan(arms, tasks, skipped, replace(PRESETS["quick"], boots=boots), 3, (0,))
 
 
 def test_an_agent_on_the_host_that_claims_a_boundary_breaks_the_run(tmp_path: Path) -> None:
