@@ -75,7 +75,7 @@ def decode(raw: Raw) -> HostReport:
     """Every fact that the raw record supports."""
     cpu = decode_cpu(raw)
     hypervisor = decode_hypervisor(raw)
-    subject = Subject(raw, Cpuid(raw.leaves), cpu, hypervisor.name)
+    subject = Subject(raw, Cpuid(raw.leaves), cpu, hypervisor.keeper)
     container = decode_container(raw)
     vtx, amdv = decode_vtx(subject), decode_amdv(subject)
     in_container = container.fact.state is State.PRESENT

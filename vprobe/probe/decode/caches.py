@@ -77,7 +77,7 @@ def _extended_caches(cpuid: Cpuid) -> tuple[Cache, ...]:
     rows = [
         (1, "data", (data >> 24) * 1024, data >> 16 & 0xFF, data & 0xFF),
         (1, "instruction", (instruction >> 24) * 1024, instruction >> 16 & 0xFF, instruction & 0xFF),
-        (2, "unified", (second >> 16) * 1024, AMD_WAYS.get(second >> 12 & 0xF), second & 0xFF),
+        (2, "unified", _second_level_kib(cpuid, second) * 1024, AMD_WAYS.get(second >> 12 & 0xF), second & 0xFF),
     ]
     if cpuid.vendor is Vendor.AMD:
         rows.append((3, "unified", (third >> 18) * 512 * 1024, AMD_WAYS.get(third >> 12 & 0xF), third & 0xFF))
@@ -88,6 +88,13 @@ def _extended_caches(cpuid: Cpuid) -> tuple[Cache, ...]:
         for level, kind, size, ways, line in rows
         if size
     )
+
+
+def _second_level_kib(cpuid: Cpuid, register: int) -> int:
+    """VIA's C3 of models 7 and 8 give the size one byte further up than all others do (Linux, cpu/centaur.c)."""
+    family, model, _ = cpuid.signature
+    shifted = cpuid.vendor is Vendor.CENTAUR and family == 6 and model in {7, 8}
+    return register >> 24 if shifted else register >> 16
 
 
 def _descriptor_caches(cpuid: Cpuid) -> tuple[Cache, ...]:

@@ -72,7 +72,7 @@ def _sev_state(subject: Subject, features: dict[str, bool]) -> Fact:
     if parameter in {"N", "0"}:
         remedy = "enable SEV in the firmware set-up, and load kvm_amd with sev=1"
         return Fact(State.DISABLED, "the processor has SEV, but kvm_amd does not use it", remedy, tuple(evidence))
-    if features and kernel and "sev" not in kernel and not subject.hypervisor:
+    if features and kernel and "sev" not in kernel and subject.keeper is None:
         remedy = "enable memory encryption (SMEE, SEV) in the firmware set-up"
         return Fact(
             State.DISABLED, "the processor has SEV, but the kernel turned its flag off", remedy, tuple(evidence)
@@ -93,9 +93,8 @@ def _unfit(subject: Subject, vendor: Vendor, name: str, flag: bool | None) -> Fa
         return Fact(State.UNKNOWN, "CPUID was not recorded", "record it with `vprobe probe --capture FILE`")
     if flag:
         return None
-    if subject.hypervisor is not None:
-        by = subject.hypervisor or "the hypervisor"
-        return Fact(State.HIDDEN, f"{by} does not show {name} to this machine; hidden cannot be told from absent here")
+    if subject.keeper is not None:
+        return subject.keeper.hides(name)._replace(remedy="")
     return Fact(State.ABSENT, f"CPUID does not show {name}")
 
 
@@ -165,7 +164,7 @@ def decode_confidential(subject: Subject) -> Guest:
     kind, evidence = _guest_kind(subject)
     if kind:
         return Guest(Fact(State.PRESENT, "", "", (evidence,)), kind)
-    if subject.hypervisor is None:
+    if subject.keeper is None:
         known = subject.cpu.flags or subject.is_x86 is False
         state = State.ABSENT if known else State.UNKNOWN
         return Guest(Fact(state, "not a guest" if known else "CPUID was not recorded"), None)
@@ -191,6 +190,6 @@ def _guest_kind(subject: Subject) -> tuple[str | None, str]:
     if partition and partition.isolation:
         return ISOLATED_KINDS[partition.isolation], f"Hyper-V isolation: {partition.isolation}"
     for device, kind in (("/dev/sev-guest", "sev-snp"), ("/dev/tdx_guest", "tdx")):
-        if subject.hypervisor is not None and subject.raw.exists(device):
+        if subject.keeper is not None and subject.raw.exists(device):
             return kind, device
     return None, ""

@@ -14,12 +14,17 @@ ALL = 0xFFFFFFFF
 IDENTITIES: dict[int, Registers] = {
     0x1: (0, 0xFF000000, 0, 0),  # initial APIC id
     0x3: (ALL, ALL, ALL, ALL),  # serial number
+    0x6: (0, 0, 0, 0xFFFF0000),  # row in the hardware feedback table
     0xB: (0, 0, 0, ALL),  # x2APIC id
     0x1F: (0, 0, 0, ALL),
     0x8000001E: (ALL, 0x000000FF, 0x000000FF, 0),  # extended APIC id, core id, node id
     0x80000026: (0, 0, 0, ALL),
+    0xC0000002: (ALL, ALL, ALL, ALL),  # VIA's sensors: temperature and voltage
+    0xC0000004: (ALL, ALL, ALL, ALL),
 }
 """Leaf -> bits of each register that name the CPU itself and differ by design."""
+XEN_LEAF_MASK, XEN_LEAF, XEN_VIRTUAL_CPU = 0xFFFF00FF, 0x40000004, (0, ALL, 0, 0)
+"""Xen's leaf base+4 EBX is the number of the virtual CPU; on other hypervisors the register does not tell CPUs apart."""
 STABLE_MSRS = {0x3A, 0x8B, 0x10A, 0xCE, 0xFE, 0x87} | set(range(0x480, 0x494)) | {0xC0010010, 0xC0010114, 0xC0010131}
 """MSRs that do not change while the machine runs."""
 MAXIMUM_DIFFERENCES = 256
@@ -42,7 +47,7 @@ def inconsistent_cpus(raw: Raw) -> list[dict[str, Any]]:
 
 
 def _masked(leaf: int, registers: Registers) -> Registers:
-    hidden = IDENTITIES.get(leaf, (0, 0, 0, 0))
+    hidden = XEN_VIRTUAL_CPU if leaf & XEN_LEAF_MASK == XEN_LEAF else IDENTITIES.get(leaf, (0, 0, 0, 0))
     a, b, c, d = (register & ~mask & ALL for register, mask in zip(registers, hidden, strict=True))
     return a, b, c, d
 

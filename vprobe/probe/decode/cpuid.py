@@ -81,7 +81,21 @@ class Cpuid:
     def get(self, leaf: int, subleaf: int = 0) -> Registers | None:
         """EAX, EBX, ECX, EDX of a leaf; None where it is out of range, gated off, or was not recorded."""
         registers = self.leaves.get((leaf, subleaf))
-        return registers if registers is not None and self.in_range(leaf) else None
+        if registers is None or not self.in_range(leaf):
+            return None
+        return self._defined(leaf, registers)
+
+    def _defined(self, leaf: int, registers: Registers) -> Registers:
+        """VIA's processors before the C7 leave EBX and ECX of the feature leaves as they were: noise."""
+        if leaf in {1, 0x80000001} and self.is_old_centaur:
+            return registers[EAX], 0, 0, registers[EDX]
+        return registers
+
+    @cached_property
+    def is_old_centaur(self) -> bool:
+        """WinChip and C3: before the C7, family 6 model 10."""
+        family, model, _ = decode_signature(self.leaves.get((1, 0), (0, 0, 0, 0))[EAX])
+        return self.vendor is Vendor.CENTAUR and (family, model) < (6, 0xA)
 
     def register(self, leaf: int, register: int, subleaf: int = 0) -> int:
         """One register of a leaf; 0 where the leaf is not to be decoded."""
@@ -95,7 +109,7 @@ class Cpuid:
     @cached_property
     def has_hypervisor(self) -> bool:
         """CPUID.1:ECX[31]: reserved as 0 on every processor, set by every hypervisor that wants to be seen."""
-        return bool(self.leaves.get((1, 0), (0, 0, 0, 0))[ECX] >> 31 & 1)
+        return self.bit(1, ECX, 31)
 
     @cached_property
     def vendor_text(self) -> str:

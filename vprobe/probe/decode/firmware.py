@@ -16,6 +16,24 @@ class Lock(NamedTuple):
     remedy: str = ""
 
 
+class Keeper(NamedTuple):
+    """The hypervisor that decides what this machine sees. `role` is guest, root or dom0."""
+
+    name: str
+    role: str
+
+    def hides(self, name: str) -> Fact:
+        """The fact that a technology is hidden, or may be."""
+        if self.role == "root":
+            remedy = "turn Hyper-V off (on Windows: bcdedit /set hypervisorlaunchtype off), or run VMs under Hyper-V"
+            return Fact(State.HIDDEN, f"Hyper-V keeps {name} for itself: this is its root partition", remedy)
+        if self.role == "dom0":
+            return Fact(State.HIDDEN, f"Xen keeps {name} for itself: this is its dom0", "run VMs under Xen")
+        reason = f"{self.name} does not show {name} to this machine; hidden cannot be told from absent here"
+        remedy = f"have the host enable nested virtualization and give this machine a CPU model with {name}"
+        return Fact(State.HIDDEN, reason, remedy)
+
+
 class Technology(NamedTuple):
     """What the shared rule needs to know of VT-x or AMD-V on this machine."""
 
@@ -23,7 +41,7 @@ class Technology(NamedTuple):
     flag: bool | None  # None: CPUID was not recorded
     applies: bool  # this processor's maker has the technology
     lock: Lock
-    hypervisor: str | None  # "" is one without a name; None: none was found
+    keeper: Keeper | None  # None: no hypervisor was found
     known_model: bool  # every processor of this model has the technology
     evidence: tuple[str, ...]
 
@@ -31,17 +49,14 @@ class Technology(NamedTuple):
 def technology_state(technology: Technology) -> Fact:
     """Present, absent, hidden, disabled or unknown, with the reason and the remedy."""
     name, evidence = technology.name, technology.evidence
-    if not technology.applies and not technology.flag:
+    if not technology.applies:
         return Fact(State.ABSENT, f"this processor's maker does not use {name}", "", evidence)
     if technology.flag is None:
         return Fact(State.UNKNOWN, "CPUID was not recorded", "record it with `vprobe probe --capture FILE`", evidence)
     if technology.flag:
         return _with_flag(technology)
-    if technology.hypervisor is not None:
-        by = technology.hypervisor or "the hypervisor"
-        reason = f"{by} does not show {name} to this machine; hidden cannot be told from absent here"
-        remedy = f"have the host enable nested virtualization and give this machine a CPU model with {name}"
-        return Fact(State.HIDDEN, reason, remedy, evidence)
+    if technology.keeper is not None:
+        return technology.keeper.hides(name)._replace(evidence=evidence)
     return _without_flag(technology)
 
 

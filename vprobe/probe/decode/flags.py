@@ -23,7 +23,10 @@ def cpuid_flags(cpuid: Cpuid) -> tuple[str, ...]:
 def word_value(cpuid: Cpuid, word: dict[str, object], flags: dict[str, None]) -> int:
     """The register that one row of the table names; 0 where the row does not apply to this CPU."""
     vendors, needs = word.get("vendors"), word.get("needs")
+    families = word.get("families")
     if isinstance(vendors, list) and cpuid.vendor not in vendors:
+        return 0
+    if isinstance(families, list) and cpuid.signature[0] not in families:
         return 0
     if needs is not None and needs not in flags:
         return 0

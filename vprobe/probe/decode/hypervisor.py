@@ -10,6 +10,7 @@ from typing import NamedTuple
 from vprobe.probe.decode.acpi import acpi_evidence
 from vprobe.probe.decode.cpuid import Cpuid
 from vprobe.probe.decode.dmi import DmiEvidence, dmi_evidence
+from vprobe.probe.decode.firmware import Keeper
 from vprobe.probe.decode.flags import kernel_flags
 from vprobe.probe.decode.guest_evidence import Finding, Strength, kernel_findings
 from vprobe.probe.decode.signatures import Signature, find_signatures, hyperv_partition, paravirtual_features
@@ -50,9 +51,9 @@ class Hypervisor(NamedTuple):
     paravirtual_features: tuple[str, ...]
 
     @property
-    def name(self) -> str | None:
+    def keeper(self) -> Keeper | None:
         """For sentences about what masks a feature; None where there is no hypervisor."""
-        return (self.kind or "") if self.fact.state is State.PRESENT else None
+        return Keeper(self.kind, self.role or "guest") if self.kind else None
 
 
 def decode_hypervisor(raw: Raw) -> Hypervisor:

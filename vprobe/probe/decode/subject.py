@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from vprobe.probe.decode.cpu import Cpu
 from vprobe.probe.decode.cpuid import VENDORS, Cpuid, Vendor
+from vprobe.probe.decode.firmware import Keeper
 from vprobe.probe.raw import Raw, Unread
 from vprobe.probe.tables import table
 
@@ -18,7 +19,7 @@ class Subject(NamedTuple):
     raw: Raw
     cpuid: Cpuid
     cpu: Cpu
-    hypervisor: str | None  # name of the hypervisor that this machine runs under; None: none was found
+    keeper: Keeper | None  # the hypervisor that this machine runs under; None: none was found
 
     @property
     def is_x86(self) -> bool | None:

@@ -42,7 +42,7 @@ def decode_amdv(subject: Subject) -> Amdv:
         flag=subject.flag("svm"),
         applies=subject.is_x86 is not False and subject.vendor in {Vendor.AMD, Vendor.OTHER, None},
         lock=_lock(subject, vm_cr),
-        hypervisor=subject.hypervisor,
+        keeper=subject.keeper,
         known_model=subject.known_model("amdv"),
         evidence=_evidence(subject, vm_cr),
     )

@@ -76,7 +76,7 @@ def decode_vtx(subject: Subject) -> Vtx:
         flag=subject.flag("vmx"),
         applies=_applies(subject),
         lock=_lock(raw, feature_control),
-        hypervisor=subject.hypervisor,
+        keeper=subject.keeper,
         known_model=subject.known_model("vtx"),
         evidence=_evidence(subject, feature_control),
     )

@@ -22,9 +22,11 @@ SAMPLE_LINES = 20_000
 """How far a text is read to tell which of the two formats it is."""
 
 WORD = "[0-9a-f]{8}"
+JOIN = r"(?:-|[\s,;]{1,4})"
 GAP = r"[\s:;=,|\"]{1,80}"
 AIDA_CPUID = re.compile(
-    rf"CPUID\s+({WORD}){GAP}({WORD})-({WORD})-({WORD})-({WORD})(?![-0-9a-f])(?:.*?\[SL\s*([0-9a-f]{{1,8}})\])?", re.I
+    rf"CPUID\s+({WORD}){GAP}({WORD}){JOIN}({WORD}){JOIN}({WORD}){JOIN}({WORD})(?![-0-9a-f])(?:.*?\[SL\s*([0-9a-f]{{1,8}})\])?",
+    re.I,
 )
 AIDA_MSR = re.compile(
     rf"MSR\s+({WORD})\b(?:\s*[\[(][^\])]{{0,40}}[\])])?{GAP}"
@@ -121,10 +123,16 @@ def parse_text(text: str) -> tuple[Raw, tuple[str, ...]]:
         origin=Origin.AIDA_TEXT if aida >= plain else Origin.CPUID_TEXT,
         cpuid=leaves,
         msrs={cpu: dict(sorted(own.items())) for cpu, own in sorted(cpus.msrs.items())},
-        cpu_count=len(leaves) if len(leaves) > 1 or cpus.numbered else None,
+        cpu_count=len(leaves) if len(leaves) > 1 or cpus.numbered else _only_cpu(leaves),
         tree_complete=False,
     )
     return raw, notes
+
+
+def _only_cpu(leaves: dict[int, Leaves]) -> int | None:
+    """A dump of one CPU without a number: of all CPUs where it has no hyper-threading flag, else one of several."""
+    features = next(iter(leaves.values())).get((1, 0))
+    return 1 if features and not features[3] >> 28 & 1 else None
 
 
 def _read_aida(lines: Iterable[str]) -> tuple[_Cpus, tuple[str, ...]]:
