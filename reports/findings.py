@@ -74,7 +74,7 @@ def cost_words(ratio: float, texts: Texts) -> Markup:
     """A slow-down as people say it: 4.2 % more time, or 2.1 times the time."""
     if ratio < 1.2:
         return texts("cost.percent", percent=quantities.percent(ratio - 1))
-    return texts("cost.times", ratio=quantities.significant(ratio, 2 if ratio < 100 else 3))
+    return texts("cost.times", ratio=f"{ratio:.2g}" if ratio < 99.5 else quantities.significant(ratio))
 
 
 def workload_words(workload: str, texts: Texts) -> Markup:
@@ -143,6 +143,12 @@ def geometric_mean(rows: Iterable[Comparison]) -> float | None:
     """The geometric mean of the ratios, None without any."""
     logs = [math.log(row.ratio) for row in rows if row.ratio]
     return math.exp(sum(logs) / len(logs)) if logs else None
+
+
+def suite_mean(view: View, suite: str, arm: ArmView, rows: Sequence[Comparison]) -> float | None:
+    """The mean ratio of a suite as the analysis gives it; of a single workload, its ratio."""
+    found = (mean.ratio for mean in view.comparisons.suites if mean.suite == suite and mean.arm == arm.key)
+    return next(found, None) or geometric_mean(rows)
 
 
 def arms_of(view: View, *classes: VirtClass) -> list[ArmView]:

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
 import jinja2
 from markupsafe import Markup
 
-from vprobe.model import Comparisons, GateReport
-
 from .printable import finalize, soft
-from .report import Measured, Report, Section
+from .report import Report, Section
 from .sections import (
     data,
     detail,
@@ -32,7 +29,6 @@ from .sections import (
     runs,
     verdict,
 )
-from .texts import texts
 
 SECTIONS: tuple[Section, ...] = (
     verdict.SECTION,
@@ -85,25 +81,15 @@ def content_security_policy() -> str:
     )
 
 
-def render(
-    measured: Sequence[Measured],
-    *,
-    gate: GateReport | None = None,
-    across: Sequence[Comparisons] = (),
-    language: str = "en",
-) -> str:
-    """The report of one run, or of several compared with the first, as one HTML document.
-
-    `across[i]` is the comparison of run i + 1 with the first run. UsageError where there is no such language.
-    """
-    report = Report(tuple(measured), texts(language), gate, tuple(across))
+def html(report: Report) -> str:
+    """The report as one HTML document."""
     return (
         environment()
         .get_template("page.html")
         .render(
             t=report.texts,
             report=report,
-            parts=[(section.key, html) for section in SECTIONS if (html := section_html(section, report))],
+            parts=[(section.key, part) for section in SECTIONS if (part := section_html(section, report))],
             policy=content_security_policy(),
             css=asset("report.css"),
             js=asset("report.js"),

@@ -6,29 +6,16 @@ characters, marks that turn the direction of writing (Unicode TR36, section 2.3)
 
 from __future__ import annotations
 
-import unicodedata
-
 from markupsafe import Markup, escape
 
+from vprobe.analysis.exporters.escape import printable as spelt_out
+
 MAX_CHARACTERS = 600
-_SPELT_OUT = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def printable(text: str, limit: int = MAX_CHARACTERS) -> str:
-    """`text` as one line of at most `limit` characters (plus a note of how many more there were)."""
-    if len(text) <= limit and text.isprintable():
-        return text
-    kept = "".join(_plain(character) for character in text[:limit])
-    return kept if len(text) <= limit else f"{kept}… (+{len(text) - limit:,})"
-
-
-def _plain(character: str) -> str:
-    if character in "\n\r\t":
-        return " "
-    if unicodedata.category(character) not in _SPELT_OUT:
-        return character
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    """`text` as one line of at most `limit` characters."""
+    return text if len(text) <= limit and text.isprintable() else spelt_out(text, limit)
 
 
 def soft(text: str) -> Markup:

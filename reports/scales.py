@@ -13,6 +13,7 @@ from .view import Floats
 WIDTH = 1000
 """Every plot is drawn this many units wide and stretched to the width that the page gives it."""
 
+NEAR, FAR = 1.5, 2.0
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _RATIO_TICKS = (
     *(0.01, 0.02, 0.05, 0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 0.95, 0.98, 0.99),
@@ -61,12 +62,19 @@ def value_axis(low: float, high: float) -> Axis:
 
 
 def ratio_axis(ratios: Sequence[float]) -> Axis:
-    """A logarithmic axis around 1 that shows all the ratios, at least from 0.95 to 1.05."""
-    known = [ratio for ratio in ratios if math.isfinite(ratio) and ratio > 0]
-    low = max(min([0.97, *known]), 1e-3)
-    high = min(max([1.03, *known]), 1e4)
-    pad = (high / low) ** 0.03
-    return Axis(low / pad, high * pad, True)
+    """A logarithmic axis around 1, at least from 0.97 to 1.03.
+
+    It shows all ratios, but where three quarters of them are near 1 and others are far away it ends at FAR: otherwise the
+    far ones would press the near ones into one spot.
+    """
+    known = sorted(ratio for ratio in ratios if math.isfinite(ratio) and ratio > 0)
+    low, high = min([0.97, *known]), max([1.03, *known])
+    if known and known[len(known) // 4] > 1 / NEAR:
+        low = max(low, 1 / FAR)
+    if known and known[len(known) * 3 // 4] < NEAR:
+        high = min(high, FAR)
+    pad = (high / low) ** 0.04
+    return Axis(max(low, 1e-3) / pad, min(high, 1e4) * pad, True)
 
 
 def ratio_ticks(axis: Axis, most: int = 7) -> list[float]:

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 from markupsafe import Markup
 
+from vprobe.analysis.exporters.layout import GLYPHS
 from vprobe.model import Comparison
 
 from .. import paths, quantities, scales
@@ -16,7 +17,7 @@ from ..printable import printable
 from ..report import Report, Section
 from ..texts import Texts
 from ..view import ArmView, Floats, Role, Series, View, WorkloadView
-from .heatmap import GLYPHS, tone
+from .heatmap import tone
 
 POINTS = 40_000
 """Samples that the whole page draws, in each of its two kinds of plot; the data inside the page has more."""
@@ -77,11 +78,15 @@ class Strip:
 
 @dataclass(frozen=True)
 class Tick:
-    """A labelled place on an axis, in percent of its width. `edge` keeps labels at the ends inside the plot."""
+    """A labelled place on an axis, in percent of its width.
+
+    `edge` keeps labels at the ends inside the plot; a `minor` one is left out where the plot is narrow.
+    """
 
     at: float
     label: str
     edge: str
+    minor: bool
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,10 @@ def _detail(view: View, workload: WorkloadView, budget: Budget, texts: Texts) ->
         groups=groups,
         limit="±" + quantities.percent(limit),
         drawn=texts(
-            "detail.drawn_all" if drawn == samples else "detail.drawn", drawn=f"{drawn:,}", count=f"{samples:,}"
+            "detail.drawn_all" if drawn == samples else "detail.drawn",
+            drawn=f"{drawn:,}",
+            count=f"{samples:,}",
+            limit="±" + quantities.percent(limit),
         ),
     )
 
@@ -229,8 +237,8 @@ def deviation(series: Series) -> Floats:
 def value_ticks(axis: scales.Axis, unit: str) -> tuple[Tick, ...]:
     """The labelled places of a value axis."""
     return tuple(
-        Tick(round(axis.share(tick) * 100, 1), quantities.quantity(tick, unit), _edge(axis.share(tick)))
-        for tick in scales.value_ticks(axis)
+        Tick(round(axis.share(tick) * 100, 1), quantities.quantity(tick, unit), _edge(axis.share(tick)), index % 2 == 1)
+        for index, tick in enumerate(scales.value_ticks(axis))
     )
 
 
@@ -305,7 +313,7 @@ def _numbers(view: View, workload: WorkloadView, arm: ArmView, series: Series, a
         word=_word(row, arm, texts),
         ratio=quantities.ratio(row.ratio) + "×" if compared and row else quantities.DASH,
         interval=_interval(row, unit),
-        value=quantities.quantity(series.center, unit, 4),
+        value=quantities.quantity(series.center, unit),
         spread=quantities.quantity_range(float(quartiles[0]), float(quartiles[1]), unit),
         p=quantities.p_value(row.p if row else None),
         boots=f"{len(series.boot_medians)} × {round(len(series.values) / max(len(series.boot_medians), 1))}",
@@ -330,7 +338,7 @@ def _interval(row: Comparison | None, unit: str) -> str:
         return quantities.DASH
     if row.ratio is None:
         return quantities.quantity_range(row.low, row.high, unit)
-    return quantities.ratio_range(row.low, row.high, row.ratio)
+    return quantities.ratio_range(row.low, row.high)
 
 
 def clocks(view: View, workload: WorkloadView, arm: ArmView) -> str:

@@ -93,7 +93,7 @@ def _evidence(view: View, texts: Texts) -> Evidence:
         excluded=tuple(visit for visit in view.run.visits if visit.excluded is not None),
         skipped=_skipped(view),
         floors=tuple(
-            (name, quantities.ratio(entry.ratio), quantities.ratio_range(entry.low, entry.high, entry.ratio),
+            (name, quantities.ratio(entry.ratio), quantities.ratio_range(entry.low, entry.high),
              entry.low <= 1 <= entry.high)
             for name, entry in view.comparisons.noise_floor.items()
         ),

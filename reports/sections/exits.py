@@ -10,6 +10,7 @@ from .. import machine, products, quantities, scales
 from ..report import Report, Section
 from ..texts import Texts
 from ..view import ArmView, View, WorkloadView
+from .detail import Tick, value_ticks
 
 _PUBLISHED = {"exits.hypercall": "hypercall", "exits.cpuid": "cpuid", "exits.out": "pio", "exits.rdmsr": "msr"}
 """Workload to the row of reference_results.json that measures nearly the same."""
@@ -43,7 +44,7 @@ class Exits:
 
     view: View
     rows: tuple[Exit, ...]
-    ticks: tuple[tuple[float, str, str], ...]
+    ticks: tuple[Tick, ...]
     several_arms: bool
     clock: str
     columns: tuple[str, ...]
@@ -71,16 +72,9 @@ def _exits(view: View, texts: Texts) -> Exits:
     return Exits(
         view=view,
         rows=tuple(_exit(view, workload, arm, axis, hertz, texts) for workload, arm in pairs),
-        ticks=tuple(
-            (
-                round(axis.share(tick) * 100, 1),
-                quantities.quantity(tick, "ns"),
-                "start" if axis.share(tick) < 0.05 else "end" if axis.share(tick) > 0.93 else "middle",
-            )
-            for tick in scales.value_ticks(axis)
-        ),
+        ticks=value_ticks(axis, "ns"),
         several_arms=len({arm.key for _, arm in pairs}) > 1,
-        clock="" if hertz is None else quantities.significant(hertz / 1e9, 4),
+        clock="" if hertz is None else f"{hertz / 1e9:.3f}",
         columns=tuple(reference["pvm_us"]["columns"]),
         published=tuple(
             Published(

@@ -6,18 +6,22 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from vprobe.analysis.exporters.layout import GLYPHS
 from vprobe.model import Comparison, GateReport
 
 from .. import quantities, scales
 from ..report import Report, Section
 from ..texts import Texts
 from ..view import ArmView, View, WorkloadView
-from .heatmap import GLYPHS, noise_words, tone
+from .heatmap import noise_words, tone
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One ratio: the places of its interval, of its point and of the limit that a rule sets."""
+    """One ratio: the places of its interval, of its point and of the limit that a rule sets.
+
+    `beyond`: "high" or "low" where the ratio lies outside the axis, "" otherwise.
+    """
 
     arm: ArmView
     href: str
@@ -27,6 +31,7 @@ class Mark:
     low: int
     high: int
     point: int
+    beyond: str
     limit: int | None
     ratio: str
     interval: str
@@ -51,6 +56,7 @@ class Tick:
     place: int
     label: str
     edge: str
+    minor: bool
 
 
 @dataclass(frozen=True)
@@ -99,14 +105,16 @@ def _suite(
 
 def ratio_ticks(axis: scales.Axis) -> tuple[Tick, ...]:
     """The labelled places of a ratio axis."""
+    ticks = scales.ratio_ticks(axis)
     return tuple(
         Tick(
             round(axis.share(tick) * 100, 1),
             axis.at(tick),
             f"{tick:g}×",
             "start" if axis.share(tick) < 0.04 else "end" if axis.share(tick) > 0.96 else "middle",
+            (index - ticks.index(1.0)) % 2 == 1,
         )
-        for tick in scales.ratio_ticks(axis)
+        for index, tick in enumerate(ticks)
     )
 
 
@@ -159,9 +167,10 @@ def _mark(arm: ArmView, row: Comparison, href: str, axis: scales.Axis, limit: fl
         low=axis.at(row.low if row.low is not None else ratio),
         high=axis.at(row.high if row.high is not None else ratio),
         point=axis.at(ratio),
+        beyond="high" if axis.share(ratio) > 1 else "low" if axis.share(ratio) < 0 else "",
         limit=None if limit is None else axis.at(limit),
         ratio=quantities.ratio(ratio) + "×",
-        interval=quantities.ratio_range(row.low, row.high, ratio),
+        interval=quantities.ratio_range(row.low, row.high),
     )
 
 

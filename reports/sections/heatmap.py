@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from vprobe.analysis.exporters.layout import GLYPHS
 from vprobe.model import Comparison, NoiseFloor, Verdict
 
 from .. import machine, products, quantities
@@ -14,13 +15,6 @@ from ..report import Report, Section
 from ..texts import Texts
 from ..view import ArmView, Role, View, WorkloadView
 
-GLYPHS = {
-    Verdict.SLOWER: "▲",
-    Verdict.FASTER: "▼",
-    Verdict.SAME: "=",
-    Verdict.INCONCLUSIVE: "?",
-    Verdict.INCOMPARABLE: "≠",
-}
 _LEVELS = (1.02, 1.05, 1.1, 1.25, 2.0)
 
 
@@ -150,14 +144,22 @@ def ratio_cell(row: Comparison, href: str, texts: Texts) -> Cell:
     """The cell of a comparison."""
     verdict = row.verdict or Verdict.INCONCLUSIVE
     return Cell(
-        tone=tone(row.ratio or 1.0, verdict),
+        tone=tone(row.ratio or 1.0, verdict) + _tint(row, verdict),
         href=href,
         order=row.ratio,
         glyph=GLYPHS[verdict],
         word=texts(f"word.{verdict}"),
         main=quantities.ratio(row.ratio) + "×",
-        small=quantities.ratio_range(row.low, row.high, row.ratio),
+        small=quantities.ratio_range(row.low, row.high),
     )
+
+
+def _tint(row: Comparison, verdict: Verdict) -> str:
+    """An incomparable row is hatched, and tinted where its whole interval lies on one side of 1."""
+    if verdict is not Verdict.INCOMPARABLE or not row.ratio or row.low is None or row.high is None:
+        return ""
+    level = min(4, 1 + sum(max(row.ratio, 1 / row.ratio) >= limit for limit in _LEVELS))
+    return f" s{level}" if row.low > 1 else f" f{level}" if row.high < 1 else ""
 
 
 def tone(ratio: float, verdict: Verdict) -> str:

@@ -11,8 +11,10 @@ from .. import quantities, scales
 from ..report import Report, Section
 from ..texts import Texts
 from ..view import ArmView, View
+from .detail import Tick, value_ticks
 
 GIBIBYTE = 2.0**30
+LIKE = 4.0
 _KNOWN = ("lifecycle.start", "lifecycle.stop", "lifecycle.memory")
 
 
@@ -45,12 +47,19 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Arms whose starts are of like length, on one axis."""
+
+    ticks: tuple[Tick, ...]
+    starts: tuple[Start, ...]
+
+
+@dataclass(frozen=True)
 class Lifecycle:
     """The life cycle of the environments of one run."""
 
     view: View
-    starts: tuple[Start, ...]
-    ticks: tuple[tuple[float, str, str], ...]
+    groups: tuple[Group, ...]
     legend: tuple[tuple[int, Markup | str], ...]
     others: tuple[tuple[str, str], ...]
 
@@ -58,27 +67,16 @@ class Lifecycle:
 def context(report: Report) -> list[Lifecycle]:
     """The life cycle of every run that has one."""
     found = [lifecycle(view, report.texts) for view in report.views]
-    return [one for one in found if one.starts]
+    return [one for one in found if one.groups]
 
 
 def lifecycle(view: View, texts: Texts) -> Lifecycle:
     """The arms of a run that have any figure of the suite lifecycle."""
     arms = [arm for arm in view.arms if any((name, arm.key) in view.series for name in _KNOWN)]
-    longest = max((_center(view, "lifecycle.start", arm) or 0.0 for arm in arms), default=0.0)
-    axis = scales.Axis(0.0, longest * 1.02 or 1.0, False)
     names = list(dict.fromkeys(name for arm in arms for name in phase_medians(view, arm)))
-    starts = tuple(_start(view, arm, axis, names, texts) for arm in arms)
     return Lifecycle(
         view=view,
-        starts=starts,
-        ticks=tuple(
-            (
-                round(axis.share(tick) * 100, 1),
-                quantities.quantity(tick, "ns"),
-                "start" if axis.share(tick) < 0.05 else "end" if axis.share(tick) > 0.93 else "middle",
-            )
-            for tick in scales.value_ticks(axis)
-        ),
+        groups=tuple(_group(view, members, names, texts) for members in _alike(view, arms)),
         legend=tuple((shade, _phase_words(name, texts)) for shade, name in enumerate(names)),
         others=tuple(
             (workload.name, f"w{view.index}-{workload.index}")
@@ -86,6 +84,26 @@ def lifecycle(view: View, texts: Texts) -> Lifecycle:
             if workload.suite == "lifecycle" and workload.key not in _KNOWN
         ),
     )
+
+
+def _alike(view: View, arms: list[ArmView]) -> list[list[ArmView]]:
+    """The arms in groups: where the next start takes more than LIKE times as long, a group ends."""
+    groups: list[list[ArmView]] = []
+    longest = 0.0
+    for arm in sorted(arms, key=lambda arm: _center(view, "lifecycle.start", arm) or 0.0):
+        center = _center(view, "lifecycle.start", arm) or 0.0
+        if groups and center <= longest * LIKE:
+            groups[-1].append(arm)
+        else:
+            groups.append([arm])
+        longest = center
+    return [sorted(group, key=lambda arm: arm.index) for group in groups]
+
+
+def _group(view: View, arms: list[ArmView], names: list[str], texts: Texts) -> Group:
+    longest = max(_center(view, "lifecycle.start", arm) or 0.0 for arm in arms)
+    axis = scales.Axis(0.0, longest * 1.02 or 1.0, False)
+    return Group(value_ticks(axis, "ns"), tuple(_start(view, arm, axis, names, texts) for arm in arms))
 
 
 def _center(view: View, workload: str, arm: ArmView) -> float | None:

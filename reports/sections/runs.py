@@ -107,7 +107,7 @@ def _beside(report: Report) -> tuple[Beside, ...]:
 def _ratio(row: Comparison | None) -> str:
     if row is None or row.ratio is None:
         return quantities.DASH
-    return f"{quantities.ratio(row.ratio)}× ({quantities.ratio_range(row.low, row.high, row.ratio)})"
+    return f"{quantities.ratio(row.ratio)}× ({quantities.ratio_range(row.low, row.high)})"
 
 
 SECTION = Section("runs", "runs.html", context)

@@ -67,7 +67,7 @@ def context(report: Report) -> Context:
         headline=headline(view, costs, texts),
         lede=texts("list.sentence").join([*_count(costs, texts), floor_words(view, texts)]),
         answers=_answers(view, costs, texts),
-        facts=_facts(view, texts),
+        facts=facts(view, texts),
         command=shell_words(view.run.command),
     )
 
@@ -148,12 +148,12 @@ def _worth(view: View, costs: Sequence[findings.Cost], texts: Texts) -> tuple[Ma
     suites: dict[str, list[Comparison]] = {}
     for row in view.ratios(one.arm):
         suites.setdefault(findings.suite_of(row.workload), []).append(row)
-    items = [_suite_cost(suite, rows, texts) for suite, rows in suites.items()]
+    items = [_suite_cost(view, one.arm, suite, rows, texts) for suite, rows in suites.items()]
     return (texts("worth.arm", arm=one.arm.name), *items, *_start(view, one.arm, texts))
 
 
-def _suite_cost(suite: str, rows: Sequence[Comparison], texts: Texts) -> Markup:
-    mean = findings.geometric_mean(rows)
+def _suite_cost(view: View, arm: ArmView, suite: str, rows: Sequence[Comparison], texts: Texts) -> Markup:
+    mean = findings.suite_mean(view, suite, arm, rows)
     worst = max(rows, key=lambda row: row.ratio or 0)
     words = texts.get(f"suite.{suite}.name") or suite
     if all(findings.is_quiet(row) for row in rows):
@@ -199,7 +199,8 @@ def _what(view: View, texts: Texts) -> tuple[Markup, ...]:
     return (words,)
 
 
-def _facts(view: View, texts: Texts) -> tuple[tuple[Markup, object], ...]:
+def facts(view: View, texts: Texts) -> tuple[tuple[Markup, object], ...]:
+    """What was measured, where and when."""
     run = view.run
     backend = run.fingerprint.kvm_backend or machine.text(run.probe, "kvm", "backend")
     return (
