@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from vprobe import environments, suites
+from vprobe.cli.compare import output_console
 from vprobe.measure.plan import REASONS
 
 
@@ -26,6 +26,7 @@ def rows() -> list[dict[str, Any]]:
             "parameters": dict(workload.parameters),
             "environments": [one.name for one in known if not workload.needs & REASONS.keys() - one.capabilities],
             "description": " ".join(workload.doc.split()),
+            "summary": " ".join(workload.doc.partition("\n\n")[0].split()),
         }
         for workload in suites.catalog().values()
     ]
@@ -39,8 +40,9 @@ def command(as_json: bool) -> None:
         click.echo(json.dumps(rows(), indent=1))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("WORKLOAD", "KIND", "UNIT", "WHAT IT MEASURES"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("WORKLOAD", "KIND", "UNIT"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("WHAT IT MEASURES")
     for row in rows():
-        table.add_row(row["name"].replace("[", r"\["), row["kind"], row["unit"], row["description"].replace("[", r"\["))
-    Console(soft_wrap=False).print(table)
+        table.add_row(row["name"].replace("[", r"\["), row["kind"], row["unit"], row["summary"].replace("[", r"\["))
+    output_console().print(table)
