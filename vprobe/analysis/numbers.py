@@ -9,10 +9,12 @@ _SCALES = {"ns": _TIME_NS, "bytes": _BYTES, "B": _BYTES, "B/s": _RATE}
 
 
 def ratio(value: float) -> str:
-    """1.052, 37.2, 1210: three decimals around 1, where they matter, and fewer further out."""
+    """1.052, 37.2, 1210, 4.1e+07: three decimals around 1, where they matter, and fewer further out."""
     if value < 9.9995:
         return f"{value:.3f}"
-    return f"{value:.1f}" if value < 99.95 else f"{value:.4g}"
+    if value < 1e6:
+        return f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+    return f"{value:.3g}"
 
 
 def share(value: float) -> str:

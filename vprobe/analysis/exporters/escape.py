@@ -6,13 +6,9 @@ character: the run file may have been made by somebody else.
 
 from __future__ import annotations
 
-import unicodedata
-
 SHOWN_CHARACTERS = 300
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _MARKDOWN = "\\`*_{}[]<>#|~!"
-# Of the invisible ones only format characters can be unseen and still reorder a line (Unicode category Cf: bidi marks).
-_HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def printable(text: str, limit: int = SHOWN_CHARACTERS) -> str:
@@ -22,9 +18,7 @@ def printable(text: str, limit: int = SHOWN_CHARACTERS) -> str:
 
 
 def _visible(character: str) -> str:
-    if unicodedata.category(character) in _HIDDEN_CATEGORIES:
-        return character.encode("unicode_escape", "surrogatepass").decode()
-    return character
+    return character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
 
 
 def markdown(text: str, limit: int = SHOWN_CHARACTERS) -> str:
