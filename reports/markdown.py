@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vprobe.analysis.exporters.escape import markdown as literal
+from vprobe.analysis.exporters.escape import markdown as escape
 from vprobe.analysis.exporters.markdown import markdown_text
 from vprobe.model import GateVerdict
 
 from . import findings
+from .printable import NARROW_SPACE
 from .report import Report
 from .sections import verdict
 
@@ -16,6 +17,11 @@ from .sections import verdict
 def markdown(report: Report) -> str:
     """The report of every run, one after the other."""
     return "\n".join(_lines(report))
+
+
+def literal(text: str) -> str:
+    """Text without any meaning to Markdown."""
+    return escape(text.replace(NARROW_SPACE, " "), 2000)
 
 
 def _lines(report: Report) -> Iterator[str]:

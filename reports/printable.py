@@ -11,11 +11,14 @@ from markupsafe import Markup, escape
 from vprobe.analysis.exporters.escape import printable as spelt_out
 
 MAX_CHARACTERS = 600
+NARROW_SPACE = "\u202f"  # no-break; stands between our numbers and their units
 
 
 def printable(text: str, limit: int = MAX_CHARACTERS) -> str:
     """`text` as one line of at most `limit` characters."""
-    return text if len(text) <= limit and text.isprintable() else spelt_out(text, limit)
+    if len(text) <= limit and text.replace(NARROW_SPACE, "").isprintable():
+        return text
+    return spelt_out(text, limit).replace("\\u202f", NARROW_SPACE)
 
 
 def soft(text: str) -> Markup:

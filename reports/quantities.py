@@ -6,8 +6,9 @@ import math
 
 from vprobe.analysis import numbers
 
+from .printable import NARROW_SPACE
+
 DASH = "–"
-NARROW_SPACE = "\u202f"  # no-break
 
 
 def _set(text: str) -> str:

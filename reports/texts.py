@@ -16,7 +16,7 @@ from vprobe.errors import UsageError
 
 from .printable import finalize
 
-LANGUAGES = ("en",)
+LANGUAGES = ("en", "zh-CN")
 
 
 class Texts:

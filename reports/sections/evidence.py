@@ -120,8 +120,11 @@ def _place(record: EnvironmentRecord, view: View, texts: Texts) -> Place:
     bare = view.environments.get("bare")
     reference = flat(bare.evidence) if bare is not None else {}
     seen = flat(record.evidence)
-    items = tuple(Item(key, value, key in reference and value != reference[key]) for key, value in seen.items())
-    proof = [item.key.removeprefix("namespaces.") for item in items if item.differs and item.key not in NOT_PROOF]
+    items = tuple(
+        Item(key, value, bool(value) and value != reference.get(key)) if reference else Item(key, value, False)
+        for key, value in seen.items()
+    )
+    proof = [item.key for item in items if item.differs and item.key not in NOT_PROOF]
     control = record.name in {"bare", NOISE_ENVIRONMENT}
     return Place(
         name=record.name,
@@ -134,11 +137,20 @@ def _place(record: EnvironmentRecord, view: View, texts: Texts) -> Place:
     )
 
 
+def grouped(keys: Sequence[str]) -> str:
+    """Keys with those of one group together: namespaces (mnt, pid), cgroup."""
+    groups: dict[str, list[str]] = {}
+    for key in keys:
+        group, _, name = key.partition(".")
+        groups.setdefault(group, []).extend([name] if name else [])
+    return ", ".join(f"{group} ({', '.join(names)})" if names else group for group, names in groups.items())
+
+
 def _proof(keys: Sequence[str], *, control: bool, known: bool, texts: Texts) -> Markup:
     if control:
-        return texts("evidence.bare_differs", keys=", ".join(keys)) if keys else texts("evidence.bare")
+        return texts("evidence.bare_differs", keys=grouped(keys)) if keys else texts("evidence.bare")
     if keys:
-        return texts("evidence.differs", keys=", ".join(keys))
+        return texts("evidence.differs", keys=grouped(keys))
     return texts("evidence.same" if known else "evidence.no_bare")
 
 

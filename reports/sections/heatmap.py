@@ -137,7 +137,10 @@ def _base_cell(view: View, workload: WorkloadView, arm: ArmView, href: str, text
 
 def noise_words(noise: NoiseFloor | None) -> str:
     """The noise floor of a workload: how far bare was from itself."""
-    return "" if noise is None else "±" + quantities.percent(abs(noise.ratio - 1))
+    if noise is None:
+        return ""
+    size = abs(noise.ratio - 1)
+    return "±" + quantities.percent(size) if size >= 0.0005 else "< ±" + quantities.percent(0.001)
 
 
 def ratio_cell(row: Comparison, href: str, texts: Texts) -> Cell:

@@ -122,7 +122,8 @@ def phase_medians(view: View, arm: ArmView) -> dict[str, float]:
 
 
 def _phase_words(name: str, texts: Texts) -> Markup | str:
-    return texts.get(f"phase.{name}") or name
+    plain = name.removesuffix("_ns")
+    return texts.get(f"phase.{plain}") or plain
 
 
 def _start(view: View, arm: ArmView, axis: scales.Axis, names: list[str], texts: Texts) -> Start:
