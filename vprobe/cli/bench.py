@@ -14,12 +14,13 @@ from typing import Any
 import click
 import msgspec
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from vprobe.cli.progress import Progress, duration
 from vprobe.environments.sessions import sweep
 from vprobe.errors import UsageError
 from vprobe.measure import plan as planning
+from vprobe.measure.advice import advice
 from vprobe.measure.engine import measure
 from vprobe.measure.fingerprint import host_facts
 from vprobe.measure.journal import seed_of
@@ -53,17 +54,22 @@ def parse_environments(text: str) -> list[str]:
     return names
 
 
+def say(console: Console, text: str) -> None:
+    """One line as it is: no markup in it, no colour, no wrapping."""
+    console.print(Text(text), soft_wrap=True)
+
+
 def show_plan(plan: Plan, console: Console) -> None:
     """What would be measured, for --dry-run."""
-    console.print(f"arms: {escape(', '.join(arm.name for arm in plan.arms))}", highlight=False)
-    console.print(
+    say(console, f"arms: {', '.join(arm.name for arm in plan.arms)}")
+    say(
+        console,
         f"{plan.preset.boots} boots of {plan.preset.rounds} rounds, blocks of {plan.preset.block_ns / 1e6:g} ms, "
         f"on CPU {','.join(map(str, plan.cpus))}, seed {plan.seed}",
-        highlight=False,
     )
     for task in plan.tasks:
         arms = [arm.name for arm in plan.arms_for(task)]
-        console.print(f"  {escape(task.name):<28} {escape(', '.join(arms)) or 'nowhere'}", highlight=False)
+        say(console, f"  {task.name:<28} {', '.join(arms) or 'nowhere'}")
 
 
 def _check_output(output: Path) -> None:
@@ -83,12 +89,12 @@ def _finish(run: Run, output: Path, report: Path | None, as_json: bool, console:
         click.echo(msgspec.json.encode(comparisons).decode())
     else:
         show(comparisons, run)
-    console.print(f"run file: {escape(str(output))}", highlight=False)
+    say(console, f"run file: {output}")
     if report is not None:
         from vprobe.cli.report import write_report  # noqa: PLC0415
 
         write_report([(output.name, run)], report)
-        console.print(f"report:   {escape(str(report))}", highlight=False)
+        say(console, f"report:   {report}")
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ def make_plan(options: Options, seed: int, command_line: tuple[str, ...], consol
     own = planning.command_task(options.own) if has_command else None
     tasks, skipped = planning.make_tasks(workloads, host_facts(cpus[0]), arms, own)
     for name, why in left_out:
-        console.print(f"left out: {name}: {escape(why.reason)}; {escape(why.remedy)}", highlight=False)
+        say(console, f"left out: {name}: {why.reason}; {why.remedy}")
     return Plan(
         arms=arms,
         tasks=tasks,
@@ -139,15 +145,24 @@ def make_plan(options: Options, seed: int, command_line: tuple[str, ...], consol
     )
 
 
+def show_advice(plan: Plan, probe: dict[str, Any], console: Console) -> None:
+    """What makes this machine noisy, in a line."""
+    below = probe["hypervisor"]["kind"] if probe["hypervisor"]["role"] == "guest" else None
+    for sentence in advice(plan.cpus[0], below):
+        say(console, f"noise: {sentence}")
+
+
 def measure_shown(plan: Plan, output: Path, console: Console, *, resume: bool = False) -> Run:
     """Measure a plan into a run file, with progress."""
     sweep()
+    probe = probe_host().document()
+    show_advice(plan, probe, console)
     progress = Progress(plan, console)
     try:
-        run = measure(plan, probe_host().document(), output, resume=resume, observer=progress)
+        run = measure(plan, probe, output, resume=resume, observer=progress)
     finally:
         progress.close()
-    console.print(f"measured in {duration(progress.elapsed_s)}", highlight=False)
+    say(console, f"measured in {duration(progress.elapsed_s)}")
     return run
 
 
@@ -210,6 +225,7 @@ def command(**words: Any) -> None:
     plan = make_plan(options, seed, ("vprobe", *sys.argv[1:]), console)
     if options.dry_run:
         show_plan(plan, Console())
+        show_advice(plan, probe_host().document(), Console())
         return
     run = measure_shown(plan, options.output, console, resume=options.resume)
     _finish(run, options.output, options.report, options.as_json, console)
