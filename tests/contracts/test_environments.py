@@ -27,6 +27,7 @@ CLASSES = {
     "bubblewrap": "os-level",
     "nspawn": "os-level",
     "lxc": "os-level",
+    "podman": "os-level",
     "gvisor": "user-space-kernel",
     "namespaces": "os-level",
     "runc": "os-level",

@@ -27,6 +27,7 @@ ENGINES = {
     "lxc": "lxc-execute",
     "namespaces": "unshare",
     "nspawn": "systemd-nspawn",
+    "podman": "podman",
     "runc": "runc",
 }
 NAMES = [

@@ -33,6 +33,7 @@ BUILT_IN = {
     "runc": "oci",
     "crun": "oci",
     "gvisor": "gvisor",
+    "podman": "podman",
     "kvm": "kvm",
 }
 """Name -> module of this package, in the order in which they are shown. Listed so that no name loads a module."""

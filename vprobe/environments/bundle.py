@@ -136,6 +136,22 @@ def root_mount(session_dir: Path) -> process.Mount:
     return process.Mount("/", root, flags=MS_BIND | (MS_REC if os.geteuid() else 0), directories=(root,))
 
 
+def overlay_root(session_dir: Path) -> tuple[process.Mount, ...]:
+    """The host's root at the directory `root` of a session, with a tmpfs that takes every write. For root alone."""
+    layer, root = session_dir / "layer", str(session_dir / "root")
+    upper, work = str(layer / "upper"), str(layer / "work")
+    return (
+        process.Mount("tmpfs", str(layer), "tmpfs", directories=(str(layer),)),
+        process.Mount(
+            "overlay",
+            root,
+            "overlay",
+            data=f"lowerdir=/,upperdir={upper},workdir={work}",
+            directories=(upper, work, root),
+        ),
+    )
+
+
 def write(launch: Launch) -> process.Mount:
     """Write the bundle into the session's directory; the mount that its root needs is for the engine's own namespace."""
     document = configuration(launch, supervisor.mount_points(), cgroup2=CGROUP2.exists())

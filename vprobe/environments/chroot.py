@@ -9,21 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from vprobe.environments import Available, Launch, Unavailable, bundle, process, supervisor, trial
 from vprobe.model import VirtClass
 
 SHARED = ("/proc", "/dev", "/sys")
 """Directories of the host that are there inside, with all that is mounted below them."""
-
-
-def overlay(session_dir: Path) -> process.Mount:
-    """The host's root file system under a tmpfs of the session's own, mounted on its directory `root`."""
-    layer = session_dir / "layer"
-    upper, work, root = layer / "upper", layer / "work", session_dir / "root"
-    data = f"lowerdir=/,upperdir={upper},workdir={work}"
-    return process.Mount("overlay", str(root), "overlay", data=data, directories=tuple(map(str, (upper, work, root))))
 
 
 def mounts(launch: Launch, mount_points: list[str]) -> tuple[process.Mount, ...]:
@@ -37,10 +28,7 @@ def mounts(launch: Launch, mount_points: list[str]) -> tuple[process.Mount, ...]
         return process.Mount(path, root + path, flags=flags, directories=(root + path,))
 
     return (
-        process.Mount(
-            "tmpfs", str(launch.session_dir / "layer"), "tmpfs", directories=(str(launch.session_dir / "layer"),)
-        ),
-        overlay(launch.session_dir),
+        *bundle.overlay_root(launch.session_dir),
         *(bind(path, bundle.MS_BIND | bundle.MS_REC) for path in dict.fromkeys(shown)),
         bind(str(launch.scratch), bundle.MS_BIND),
     )

@@ -416,18 +416,28 @@ def remove_run(directory: str) -> None:
         os.rmdir(os.path.dirname(directory))
 
 
+def belongs(pid: str, directory: str) -> bool:
+    """Whether a process is one of the session's: its variables say so.
+
+    conmon is started without them, but in the engine's mount namespace and with paths of the session on its command line.
+    """
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        if f"{SESSION_VARIABLE}={directory}".encode() in file.read().split(b"\0"):
+            return True
+    if os.stat(f"/proc/{pid}/ns/mnt").st_ino == os.stat("/proc/self/ns/mnt").st_ino:
+        return False
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return f"{directory}/".encode() in file.read()
+
+
 def bearers(directory: str) -> list[int]:
-    """Processes whose variables name the session."""
-    mark = f"{SESSION_VARIABLE}={directory}".encode()
+    """The processes that a session has left."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != os.getpid():
-            try:
-                with open(f"/proc/{name}/environ", "rb") as file:
-                    if mark in file.read().split(b"\0"):
-                        found.append(int(name))
-            except OSError:
-                continue
+            with contextlib.suppress(OSError):  # it has ended, or is not ours
+                if belongs(name, directory):
+                    found.append(int(name))
     return found
 
 
