@@ -5,8 +5,7 @@ Importing this package loads nothing else: the decoders are loaded by the first 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vprobe.probe.report import HostReport
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, NamedTuple
 
 from vprobe.probe.facts import Fact
+from vprobe.probe.record import Record
 from vprobe.probe.report import HostReport
 from vprobe.states import State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 SCHEMA = "vprobe.check/1"
 
@@ -21,7 +26,7 @@ class Result(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Check(NamedTuple):
+class Check(Record):
     """One answered question."""
 
     name: str
@@ -103,7 +108,7 @@ def _bare_metal(name: str, report: HostReport) -> Check:
 def _container(name: str, report: HostReport) -> Check:
     fact = report.container.fact
     reason = f"in a container: {report.container.kind}" if fact.state is State.PRESENT else fact.reason
-    return _by_state(name, fact._replace(reason=reason))
+    return _by_state(name, fact.replace(reason=reason))
 
 
 CHECKS: dict[str, Callable[[str, HostReport], Check]] = {

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
+from vprobe.probe.record import Record
 from vprobe.probe.report import HostReport
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 SCHEMA = "vprobe.diff/1"
 
 
-class Difference(NamedTuple):
+class Difference(Record):
     """Features of all hosts, and those that some lack: feature -> names of the hosts without it."""
 
     hosts: tuple[str, ...]

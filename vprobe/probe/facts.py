@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from vprobe.probe.record import Record
 from vprobe.states import State
 
 
-class Fact(NamedTuple):
+class Fact(Record):
     """One thing that the probe knows, how it knows it, and what the user may do about it."""
 
     state: State

@@ -10,7 +10,13 @@ import errno as errno_names
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, NamedTuple
+
+from vprobe.probe.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -31,7 +37,7 @@ class Origin(StrEnum):
     TREE = "tree"  # recorded /proc and /sys
 
 
-class Unread(NamedTuple):
+class Unread(Record):
     """Something that could not be read. `errno` is the system's; NOT_RECORDED's is 0: nobody tried."""
 
     errno: int
@@ -55,7 +61,7 @@ class Unread(NamedTuple):
 NOT_RECORDED = Unread(0)
 
 
-class FileStatus(NamedTuple):
+class FileStatus(Record):
     """What stat(2) said: enough to tell two roots apart, and who may open a device."""
 
     device: int
@@ -64,7 +70,7 @@ class FileStatus(NamedTuple):
     group: str  # name, or the number where it has none
 
 
-class KvmRaw(NamedTuple):
+class KvmRaw(Record):
     """What /dev/kvm answered. None: not asked, because an earlier step failed."""
 
     opened: int | Unread  # 0, or why not
@@ -75,7 +81,7 @@ class KvmRaw(NamedTuple):
     supported_cpuid: Leaves = NOTHING
 
 
-class Raw(NamedTuple):
+class Raw(Record):
     """Everything that was read. Mappings are never changed after construction."""
 
     origin: Origin

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from vprobe.probe.decode.confidential import Guest, Sev, decode_confidential, decode_sev, decode_sgx, decode_tdx
 from vprobe.probe.decode.consistency import inconsistent_cpus
 from vprobe.probe.decode.container import Container, decode_container
@@ -17,12 +15,18 @@ from vprobe.probe.decode.svm import Amdv, decode_amdv
 from vprobe.probe.decode.vmx import Vtx, decode_vtx
 from vprobe.probe.facts import Fact
 from vprobe.probe.raw import Raw
+from vprobe.probe.record import Record
 from vprobe.states import State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 SCHEMA = "vprobe.probe/1"
 
 
-class HostReport(NamedTuple):
+class HostReport(Record):
     """What is known of a machine. Every member is frozen; `document()` is what `vprobe probe --json` prints."""
 
     raw: Raw
@@ -118,7 +122,7 @@ def _cpu(cpu: Cpu) -> dict[str, Any]:
         "logical_cpus": cpu.logical_cpus,
         "microcode": cpu.microcode,
         "flags": list(cpu.flags),
-        "caches": [cache._asdict() for cache in cpu.caches],
+        "caches": [cache.as_dict() for cache in cpu.caches],
         "topology": dict(cpu.topology),
         "address_bits": {"physical": cpu.physical_bits, "virtual": cpu.virtual_bits},
     }

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from pathlib import Path
-from typing import Any
+from os.path import dirname
 
-_DATA = Path(__file__).parent / "data"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+_DATA = dirname(__file__) + "/data"  # noqa: PTH120 - pathlib would cost more than reading the tables
 
 
 @cache
 def table(name: str) -> Any:
     """Content of data/NAME.json. The caller must not change it."""
-    return json.loads((_DATA / f"{name}.json").read_bytes())
+    with open(f"{_DATA}/{name}.json", "rb") as stream:  # noqa: PTH123 - as above
+        return json.loads(stream.read())

@@ -6,10 +6,9 @@ ACPI 6.5, 5.2.6 (header: signature, length, OEM id at byte 10, OEM table id at 1
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from vprobe.probe.decode.guest_evidence import Finding, Strength
 from vprobe.probe.raw import Raw, Unread
+from vprobe.probe.record import Record
 from vprobe.probe.tables import table
 
 DIRECTORY = "/sys/firmware/acpi/tables"
@@ -18,7 +17,7 @@ HEADER_BYTES = 36
 IDENTITY = slice(268, 276)
 
 
-class AcpiEvidence(NamedTuple):
+class AcpiEvidence(Record):
     """What the tables conclude."""
 
     monitor: str | None = None

@@ -6,10 +6,9 @@ Intel and Zhaoxin: leaf 4, else the descriptors of leaf 2 (Intel SDM vol. 2A). A
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from vprobe.probe.decode.cpuid import EAX, ECX, Cpuid, Vendor
 from vprobe.probe.raw import Raw, Registers
+from vprobe.probe.record import Record
 from vprobe.probe.tables import table
 
 TYPES = {1: "data", 2: "instruction", 3: "unified"}
@@ -20,7 +19,7 @@ AMD_WAYS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 8: 16, 10: 32, 11: 48, 12: 64, 1
 """Associativity codes of 0x80000006; 15 is fully associative, 9 points to 0x8000001D."""
 
 
-class Cache(NamedTuple):
+class Cache(Record):
     """One cache. None: the source does not tell. `shared_by` counts the logical CPUs that the hardware may share it among."""
 
     level: int

@@ -6,14 +6,13 @@ AMD APM vol. 2, 15.34 and vol. 3, E.4.17 (0x8000001F); Intel TDX module specific
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from vprobe.probe.decode.cpuid import EAX, EBX, ECX, EDX, Cpuid, Vendor, register_text
 from vprobe.probe.decode.flags import kernel_flags
 from vprobe.probe.decode.signatures import find_signatures, hyperv_partition
 from vprobe.probe.decode.subject import Subject
 from vprobe.probe.decode.svm import decode_bits, note_unknown
 from vprobe.probe.facts import Fact
+from vprobe.probe.record import Record
 from vprobe.probe.tables import table
 from vprobe.states import State
 
@@ -25,7 +24,7 @@ TDX_MODELS = {0x8F, 0xAD, 0xAE, 0xAF, 0xCF, 0xDD}
 ISOLATED_KINDS = {"vbs": "vbs", "snp": "sev-snp", "tdx": "tdx"}
 
 
-class Sev(NamedTuple):
+class Sev(Record):
     """The sev object of the document."""
 
     fact: Fact
@@ -35,7 +34,7 @@ class Sev(NamedTuple):
     guests: int | None
 
 
-class Guest(NamedTuple):
+class Guest(Record):
     """The confidential object of the document: what protects this very machine from its host."""
 
     fact: Fact
@@ -45,11 +44,12 @@ class Guest(NamedTuple):
 def decode_sev(subject: Subject) -> Sev:
     """The SEV family on this processor, as a host or as a guest sees it."""
     registers = subject.cpuid.get(SEV_LEAF) if subject.vendor is Vendor.AMD else None
-    rows = table("sev_features")
+    features: dict[str, bool] = {}
     unknown: dict[str, list[int]] = {}
     if registers:
-        note_unknown(unknown, "8000001F.EAX", rows["eax"], registers[EAX])
-    features = decode_bits(rows["eax"], registers[EAX]) if registers else {}
+        rows = table("sev_features")["eax"]
+        note_unknown(unknown, "8000001F.EAX", rows, registers[EAX])
+        features = decode_bits(rows, registers[EAX])
     return Sev(
         fact=_sev_state(subject, features),
         features=features,
@@ -94,7 +94,8 @@ def _unfit(subject: Subject, vendor: Vendor, name: str, flag: bool | None) -> Fa
     if flag:
         return None
     if subject.keeper is not None:
-        return subject.keeper.hides(name)._replace(remedy="")
+        hidden = subject.keeper.hides(name)
+        return hidden if hidden.state is State.UNKNOWN else hidden.replace(remedy="")
     return Fact(State.ABSENT, f"CPUID does not show {name}")
 
 
@@ -152,7 +153,7 @@ def decode_tdx(subject: Subject) -> Fact:
         return Fact(
             State.UNKNOWN, "CPUID does not tell, and MSR 0x87 was not read", "run as root with the msr driver loaded"
         )
-    return unfit if subject.cpu.flags or unfit.state is not State.ABSENT else unfit._replace(state=State.UNKNOWN)
+    return unfit if subject.cpu.flags or unfit.state is not State.ABSENT else unfit.replace(state=State.UNKNOWN)
 
 
 def _may_have_tdx(subject: Subject) -> bool:
@@ -173,8 +174,8 @@ def decode_confidential(subject: Subject) -> Guest:
         if not isinstance(status, int):
             reason = f"CPUID shows SEV, but SEV_STATUS was not read: {status.name}"
             return Guest(Fact(State.UNKNOWN, reason, "run as root with the msr driver loaded"), None)
-    state = State.ABSENT if subject.cpu.flags else State.UNKNOWN
-    return Guest(Fact(state, "nothing shows that the host is kept out"), None)
+    known = bool(subject.cpu.flags) and subject.keeper.known
+    return Guest(Fact(State.ABSENT if known else State.UNKNOWN, "nothing shows that the host is kept out"), None)
 
 
 def _guest_kind(subject: Subject) -> tuple[str | None, str]:

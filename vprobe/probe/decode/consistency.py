@@ -6,9 +6,13 @@ A guest that is moved between unlike CPUs, or a hypervisor that trusts the first
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from vprobe.probe.raw import Raw, Registers, Unread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 ALL = 0xFFFFFFFF
 IDENTITIES: dict[int, Registers] = {

@@ -7,12 +7,12 @@ root: a container. A private mount or network namespace alone is evidence of not
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from vprobe.probe.decode.guest_evidence import wsl_version
 from vprobe.probe.decode.namespaces import Namespaces, decode_namespaces
 from vprobe.probe.facts import Fact
 from vprobe.probe.raw import Raw, Unread
+from vprobe.probe.record import Record
 from vprobe.states import State, VirtClass
 
 CLASSES = {"gvisor": VirtClass.USER_SPACE_KERNEL}
@@ -22,22 +22,28 @@ MANAGERS = {"zone": "illumos-lx", "containerd": "oci", "runc": "oci", "bwrap": "
 """Values of $container that are spelled otherwise than our kinds."""
 
 CGROUP_PATTERNS = (
-    ("podman", re.compile(r"/libpod-|/libpod_parent/")),
-    (
-        "docker",
-        re.compile(r"/docker/[0-9a-f]{12,}|/docker-[0-9a-f]{12,}\.scope|/actions_job/|/ecs/[^/]+/[0-9a-f]{12,}"),
-    ),
-    ("crio", re.compile(r"/crio-[0-9a-f]{12,}")),
-    ("lxc", re.compile(r"/lxc/[^/\n]+|/lxc\.payload")),
-    ("systemd-nspawn", re.compile(r"/machine\.slice/(systemd-nspawn@|machine-)[^\n]*payload")),
-    ("oci", re.compile(r"/cri-containerd-|/kubepods|/garden/|/buildkit/|/containerd/")),
+    ("podman", "libpod", r"/libpod[-_/]"),
+    ("docker", "docker", r"/docker/[0-9a-f]{12,}|/docker-[0-9a-f]{12,}\.scope|^[^:\n]*:[^:\n]*:/docker/"),
+    ("docker", "/ecs/", r"/ecs/[^/]+/[0-9a-f]{12,}"),
+    ("docker", "/actions_job/", r"/actions_job/"),
+    ("crio", "/crio-", r"/crio-[0-9a-f]{12,}"),
+    ("lxc", "/lxc", r"/lxc/[^/\n]+|/lxc\.payload"),
+    ("systemd-nspawn", "/machine.slice/", r"/machine\.slice/(systemd-nspawn@|machine-)[^\n]*payload"),
+    ("oci", "containerd", r"/cri-containerd-|/containerd/|/containerd-[0-9a-f]{12,}"),
+    ("oci", "/kubepods", r"/kubepods"),
+    ("oci", "/garden/", r"/garden/"),
+    ("oci", "/buildkit/", r"/buildkit/"),
 )
+"""(kind, text that must be there, pattern): a pattern is compiled only where its text occurs."""
 MOUNT_PATTERNS = (
-    ("podman", re.compile(r"/containers/storage/|/libpod/|/overlay-containers/")),
-    ("docker", re.compile(r"/docker/(overlay2|containers|aufs|vfs|btrfs|rootfs)/|/docker/image/")),
-    ("lxc", re.compile(r"/lib/(lxc|lxd|incus)/|/lxc/[^ /]+/rootfs|/snap/lxd/")),
-    ("systemd-nspawn", re.compile(r"/var/lib/machines/|/run/systemd/nspawn/")),
-    ("oci", re.compile(r"io\.containerd\.|/var/lib/containerd/|/kubelet/pods/")),
+    ("podman", "containers", r"/containers/storage/|/overlay-containers/"),
+    ("podman", "libpod", r"/libpod/"),
+    ("docker", "/docker/", r"/docker/(overlay2|containers|aufs|vfs|btrfs|rootfs|image)/"),
+    ("lxc", "/l", r"/lib/(lxc|lxd|incus)/|/lxc/[^ /]+/rootfs|/snap/lxd/"),
+    ("systemd-nspawn", "/machines/", r"/var/lib/machines/"),
+    ("systemd-nspawn", "/nspawn/", r"/run/systemd/nspawn/"),
+    ("oci", "containerd", r"io\.containerd\.|/var/lib/containerd/"),
+    ("oci", "/kubelet/", r"/kubelet/pods/"),
 )
 MARKERS = (
     ("/run/.containerenv", "podman"),
@@ -50,7 +56,7 @@ MARKERS = (
 MARKER_KINDS = {kind for _, kind in MARKERS}
 
 
-class Claim(NamedTuple):
+class Claim(Record):
     """A kind of container that something names. `marker`: a mere file, which images and snapshots carry along."""
 
     kind: str
@@ -58,7 +64,7 @@ class Claim(NamedTuple):
     marker: bool = False
 
 
-class Container(NamedTuple):
+class Container(Record):
     """The container object of the document. `kind` "none": not in a container; None: not known."""
 
     fact: Fact
@@ -156,11 +162,16 @@ def _manager_claims(raw: Raw) -> list[Claim]:
     return claims
 
 
+def _matching(rows: tuple[tuple[str, str, str], ...], text: str) -> list[str]:
+    """Kinds whose pattern is found in the text."""
+    return [kind for kind, needle, pattern in rows if needle in text and re.search(pattern, text, re.MULTILINE)]
+
+
 def _cgroup_claims(raw: Raw) -> list[Claim]:
     claims = []
     for path in ("/proc/self/cgroup", "/proc/1/cgroup"):
         text = raw.text(path) or ""
-        claims += [Claim(kind, path) for kind, pattern in CGROUP_PATTERNS if pattern.search(text)]
+        claims += [Claim(kind, path) for kind in _matching(CGROUP_PATTERNS, text)]
     return claims
 
 
@@ -178,8 +189,7 @@ def _mount_claims(namespaces: Namespaces) -> list[Claim]:
     for mount in namespaces.mounts or ():
         if mount.point in watched:
             text = f"{mount.root} {mount.source} {mount.options}/"
-            found = (kind for kind, pattern in MOUNT_PATTERNS if pattern.search(text))
-            claims += [Claim(kind, f"/proc/self/mountinfo: {mount.point}") for kind in found]
+            claims += [Claim(kind, f"/proc/self/mountinfo: {mount.point}") for kind in _matching(MOUNT_PATTERNS, text)]
     return claims
 
 

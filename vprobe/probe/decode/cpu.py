@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from vprobe.probe.decode.caches import Cache, decode_caches
 from vprobe.probe.decode.cpuid import EAX, Cpuid, Vendor
 from vprobe.probe.decode.flags import cpuid_flags, cpuinfo_fields, kernel_flags
 from vprobe.probe.decode.topology import decode_topology
 from vprobe.probe.raw import Raw
+from vprobe.probe.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
-class Cpu(NamedTuple):
+class Cpu(Record):
     """The cpu object of the document. None: not known."""
 
     architecture: str | None
@@ -65,9 +68,22 @@ def _architecture(raw: Raw, cpuid: Cpuid, flags: tuple[str, ...], fields: dict[s
         return "s390x"
     if "cpu" in fields and ("POWER" in fields["cpu"] or "PPC" in fields["cpu"]):
         return "ppc64"
-    if "isa" in fields or "hart" in fields:
-        return "riscv64"
-    return None
+    return next((name for name, field in ARCHITECTURE_FIELDS if field in fields), None)
+
+
+ARCHITECTURE_FIELDS = (
+    ("riscv64", "hart"),
+    ("riscv64", "isa"),
+    ("ia64", "archrev"),
+    ("sparc64", "ncpus probed"),
+    ("sparc64", "Cpu0ClkTck"),
+    ("loongarch64", "CPU Family"),
+    ("mips", "system type"),
+    ("alpha", "cpu model"),
+    ("parisc", "PDC version"),
+    ("ppc", "timebase"),
+)
+"""Fields of /proc/cpuinfo that one architecture alone has."""
 
 
 def _brand(fields: dict[str, str]) -> str | None:

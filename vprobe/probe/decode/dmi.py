@@ -5,10 +5,14 @@ Strings are the machine's own words: they are shortened before anything is done 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from vprobe.probe.raw import Raw, Unread
+from vprobe.probe.record import Record
 from vprobe.probe.tables import table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 DIRECTORY = "/sys/class/dmi/id"
 ASKED_IN_ORDER = ("product_name", "sys_vendor", "board_vendor", "bios_vendor", "product_version")
@@ -27,7 +31,7 @@ STRINGS_OF_TYPE = {
 """SMBIOS 3.7, 7.1 to 7.4: structure type -> our name -> offset of the string's number."""
 
 
-class DmiEvidence(NamedTuple):
+class DmiEvidence(Record):
     """What the strings conclude. `kind` None: they name no hypervisor."""
 
     kind: str | None = None

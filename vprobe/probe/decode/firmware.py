@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from vprobe.probe.facts import Fact
+from vprobe.probe.record import Record
 from vprobe.states import State
 
 
-class Lock(NamedTuple):
+class Lock(Record):
     """What a firmware lock register says. `enabled` None: it was not read, `why` says why not."""
 
     enabled: bool | None
@@ -16,14 +15,18 @@ class Lock(NamedTuple):
     remedy: str = ""
 
 
-class Keeper(NamedTuple):
+class Keeper(Record):
     """The hypervisor that decides what this machine sees. `role` is guest, root or dom0."""
 
     name: str
     role: str
+    known: bool = True  # False: it was not recorded whether there is one
 
     def hides(self, name: str) -> Fact:
         """The fact that a technology is hidden, or may be."""
+        if not self.known:
+            reason = f"the processor's flags do not show {name}, and it was not recorded whether a hypervisor hides it"
+            return Fact(State.UNKNOWN, reason, "record CPUID with `vprobe probe --capture FILE`")
         if self.role == "root":
             remedy = "turn Hyper-V off (on Windows: bcdedit /set hypervisorlaunchtype off), or run VMs under Hyper-V"
             return Fact(State.HIDDEN, f"Hyper-V keeps {name} for itself: this is its root partition", remedy)
@@ -34,7 +37,7 @@ class Keeper(NamedTuple):
         return Fact(State.HIDDEN, reason, remedy)
 
 
-class Technology(NamedTuple):
+class Technology(Record):
     """What the shared rule needs to know of VT-x or AMD-V on this machine."""
 
     name: str
@@ -56,7 +59,7 @@ def technology_state(technology: Technology) -> Fact:
     if technology.flag:
         return _with_flag(technology)
     if technology.keeper is not None:
-        return technology.keeper.hides(name)._replace(evidence=evidence)
+        return technology.keeper.hides(name).replace(evidence=evidence)
     return _without_flag(technology)
 
 

@@ -49,18 +49,16 @@ def unnamed_bits(cpuid: Cpuid) -> dict[str, tuple[int, ...]]:
 
 
 def cpuinfo_fields(raw: Raw) -> dict[str, str]:
-    """The first processor's block of /proc/cpuinfo: field -> text. Also on machines that are not x86."""
+    """/proc/cpuinfo: the first processor's fields, and those of a last block that describes the whole machine."""
+    text = raw.text("/proc/cpuinfo") or ""
+    second = text.find("\nprocessor", text.find("processor") + 1)
+    first = text if second < 0 else text[:second]
+    last = text.rpartition("\n\n")[2]
     fields: dict[str, str] = {}
-    for line in (raw.text("/proc/cpuinfo") or "").splitlines():
+    for line in (*first.splitlines(), *(() if "processor\t" in last else last.splitlines())):
         name, colon, value = line.partition(":")
-        name = name.strip()
-        if not colon:
-            if name or not fields:
-                continue
-            break
-        if name == "processor" and "processor" in fields:
-            break
-        fields.setdefault(name, value.strip())
+        if colon:
+            fields.setdefault(name.strip(), value.strip())
     return fields
 
 

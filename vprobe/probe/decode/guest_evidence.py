@@ -6,10 +6,10 @@ Each reader is one small function that returns findings; their order is the orde
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
 
 from vprobe.probe.decode.flags import cpuinfo_fields
 from vprobe.probe.raw import Raw, Unread
+from vprobe.probe.record import Record
 from vprobe.probe.tables import table
 
 
@@ -22,7 +22,7 @@ class Strength(IntEnum):
     BARE_METAL = 3  # says that there is no hypervisor
 
 
-class Finding(NamedTuple):
+class Finding(Record):
     """One witness. `stacked`: its kind is shown as a layer beside the concluded one."""
 
     kind: str
@@ -33,13 +33,9 @@ class Finding(NamedTuple):
     stacked: bool = False
 
 
-def kernel_findings(raw: Raw, *, flagged: bool | None) -> tuple[Finding, ...]:
-    """Every witness in the kernel's files. `flagged` is the hypervisor flag of the processor."""
-    readers = (_user_mode_linux, _xen, _s390, _power, _device_tree, _sparc, _windows_subsystem, _buses, _clock_sources)
-    found = [finding for reader in readers for finding in reader(raw)]
-    if flagged is not False:
-        found += (*_model_name(raw), *_pci(raw))
-    return tuple(found)
+def kernel_findings(raw: Raw) -> tuple[Finding, ...]:
+    """Every witness in the kernel's files."""
+    return tuple(finding for reader in READERS for finding in reader(raw))
 
 
 def _user_mode_linux(raw: Raw) -> list[Finding]:
@@ -103,7 +99,7 @@ def _s390(raw: Raw) -> list[Finding]:
 
 
 def _power(raw: Raw) -> list[Finding]:
-    fields = cpuinfo_fields_of_machine(raw)
+    fields = cpuinfo_fields(raw)
     platform, model = fields.get("platform", ""), fields.get("model", "")
     if platform == "PowerNV":
         return [Finding("none", Strength.BARE_METAL, "/proc/cpuinfo platform: PowerNV")]
@@ -116,13 +112,6 @@ def _power(raw: Raw) -> list[Finding]:
         source = "/proc/device-tree/ibm,partition-name" if partition else "/proc/cpuinfo platform: pSeries"
         return [Finding("powervm", Strength.CERTAIN, source + (", shared processors" if shared else ""))]
     return []
-
-
-def cpuinfo_fields_of_machine(raw: Raw) -> dict[str, str]:
-    """The last block of /proc/cpuinfo: POWER describes the machine after its processors."""
-    block = (raw.text("/proc/cpuinfo") or "").rpartition("\n\n")[2]
-    pairs = (line.partition(":") for line in block.splitlines())
-    return {name.strip(): value.strip() for name, colon, value in pairs if colon}
 
 
 def _device_tree(raw: Raw) -> list[Finding]:
@@ -203,3 +192,18 @@ def _pci(raw: Raw) -> list[Finding]:
         if len(columns) > 1 and columns[1][:4] in vendors:
             kinds.setdefault(vendors[columns[1][:4]], columns[1][:4])
     return [Finding(kind, Strength.WEAK, f"PCI vendor {vendor}") for kind, vendor in kinds.items()]
+
+
+READERS = (
+    _user_mode_linux,
+    _xen,
+    _s390,
+    _power,
+    _device_tree,
+    _sparc,
+    _windows_subsystem,
+    _buses,
+    _clock_sources,
+    _model_name,
+    _pci,
+)

@@ -5,8 +5,6 @@ The evidence is collected by vprobe.probe.decode.guest_evidence, in the order of
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from vprobe.probe.decode.acpi import acpi_evidence
 from vprobe.probe.decode.cpuid import Cpuid
 from vprobe.probe.decode.dmi import DmiEvidence, dmi_evidence
@@ -16,11 +14,15 @@ from vprobe.probe.decode.guest_evidence import Finding, Strength, kernel_finding
 from vprobe.probe.decode.signatures import Signature, find_signatures, hyperv_partition, paravirtual_features
 from vprobe.probe.facts import Fact
 from vprobe.probe.raw import Raw
+from vprobe.probe.record import Record
 from vprobe.probe.tables import table
 from vprobe.states import State
 
 FACADE = "microsoft"
 """Hyper-V's leaves are what other hypervisors put in front of their own."""
+NAMED_SINCE_THE_FLAG = {"nopl", "xtopology", "aperfmperf", "cpuid"}
+"""Flags of Linux 2.6.27 and later. A kernel that shows none of them is too old to have shown "hypervisor"."""
+EMULATORS = {"qemu", "bochs"}
 CLOUD_KINDS = {"amazon": "kvm", "google": "kvm"}
 """systemd's words for two clouds whose machines run on KVM: the cloud is the platform, KVM the kind."""
 
@@ -29,7 +31,7 @@ BORROWERS = {"oracle", "parallels", "vmware"}
 """They may answer with other hypervisors' signatures."""
 
 
-class Layer(NamedTuple):
+class Layer(Record):
     """One layer between this machine and the hardware, or what one pretends to be."""
 
     kind: str
@@ -39,7 +41,7 @@ class Layer(NamedTuple):
     facade: bool = False
 
 
-class Hypervisor(NamedTuple):
+class Hypervisor(Record):
     """The hypervisor object of the document. `role` is guest, root (Hyper-V) or dom0 (Xen)."""
 
     fact: Fact
@@ -53,7 +55,9 @@ class Hypervisor(NamedTuple):
     @property
     def keeper(self) -> Keeper | None:
         """For sentences about what masks a feature; None where there is no hypervisor."""
-        return Keeper(self.kind, self.role or "guest") if self.kind else None
+        if self.kind:
+            return Keeper(self.kind, self.role or "guest")
+        return Keeper("", "", known=False) if self.fact.state is State.UNKNOWN else None
 
 
 def decode_hypervisor(raw: Raw) -> Hypervisor:
@@ -63,7 +67,7 @@ def decode_hypervisor(raw: Raw) -> Hypervisor:
     flagged = _hypervisor_flag(raw, cpuid)
     dmi = dmi_evidence(raw, flagged=flagged or bool(signatures))
     acpi = acpi_evidence(raw)
-    findings = kernel_findings(raw, flagged=flagged)
+    findings = kernel_findings(raw)
     kind = _conclude_kind(signatures, dmi, (*acpi.findings, *findings), flagged=flagged)
     layers = _layers(kind, signatures, findings)
     evidence = _evidence(cpuid, signatures, flagged) + dmi.evidence + acpi.evidence
@@ -83,8 +87,10 @@ def _hypervisor_flag(raw: Raw, cpuid: Cpuid) -> bool | None:
     """CPUID.1:ECX[31], else the kernel's flag of that name; None where neither was recorded or it has no meaning."""
     if cpuid.get(1):
         return cpuid.has_hypervisor
-    flags = kernel_flags(raw)
-    return "hypervisor" in flags if "fpu" in flags else None
+    flags = set(kernel_flags(raw))
+    if "hypervisor" in flags:
+        return True
+    return False if flags & NAMED_SINCE_THE_FLAG else None
 
 
 def _conclude_kind(
@@ -102,22 +108,30 @@ def _conclude_kind(
         return real[-1]
     named = _named_by_firmware(dmi, findings)
     if known:  # Hyper-V's leaves alone
-        return "kvm" if named == "qemu" else named or FACADE
+        return FACADE if named in {None, "virtualpc"} else "kvm" if named in EMULATORS else named
     if named == "virtualpc" and flagged:
         return "microsoft"
+    if named in EMULATORS:
+        return _emulator_or_kvm(named, findings, flagged=flagged)
     if named:
-        return "kvm" if named == "qemu" and _has_finding(findings, "kvm") else named
+        return named
     weak = next((finding.kind for finding in findings if finding.strength is Strength.WEAK), None)
     return weak or ("vm-other" if flagged or signatures else None)
+
+
+def _emulator_or_kvm(named: str, findings: tuple[Finding, ...], *, flagged: bool | None) -> str:
+    """QEMU's firmware is the same under KVM; its old BIOS called itself Bochs, which never sets the hypervisor flag."""
+    kinds = [finding.kind for finding in findings]
+    if "kvm" in kinds:
+        return "kvm"
+    if named == "bochs" and ("qemu" in kinds or flagged):
+        return "qemu" if "qemu" in kinds else "kvm"
+    return named
 
 
 def _named_by_firmware(dmi: DmiEvidence, findings: tuple[Finding, ...]) -> str | None:
     named = dmi.kind or next((finding.kind for finding in findings if finding.strength is Strength.GOOD), None)
     return CLOUD_KINDS.get(named, named) if named else None
-
-
-def _has_finding(findings: tuple[Finding, ...], kind: str) -> bool:
-    return any(finding.kind == kind for finding in findings)
 
 
 def _layers(kind: str | None, signatures: tuple[Signature, ...], findings: tuple[Finding, ...]) -> tuple[Layer, ...]:
@@ -167,6 +181,8 @@ def _monitor(kind: str, by_acpi: str | None, dmi: DmiEvidence) -> str | None:
         return "kvmtool"
     if dmi.monitor in {"bochs", "qemu"} and kind in {"kvm", "qemu", "xen"}:
         return by_acpi or "qemu"
+    if kind == "microsoft":
+        return by_acpi
     return by_acpi or dmi.monitor or ("qemu" if kind == "qemu" else None)
 
 

@@ -6,11 +6,11 @@ The verdict rests on opening /dev/kvm and creating a VM, not on flags: kvm_pvm n
 from __future__ import annotations
 
 import errno
-from typing import NamedTuple
 
 from vprobe.probe.decode.cpuid import ECX
 from vprobe.probe.facts import Fact
 from vprobe.probe.raw import FileStatus, KvmRaw, Origin, Raw, Unread
+from vprobe.probe.record import Record
 from vprobe.states import State
 
 BACKENDS = ("kvm_intel", "kvm_amd", "kvm_pvm", "kvm_hv", "kvm_pr")
@@ -19,7 +19,7 @@ RIVALS = {"vboxdrv": "VirtualBox", "vmmon": "VMware Workstation", "xen_privcmd":
 STABLE_API = 12
 
 
-class Technologies(NamedTuple):
+class Technologies(Record):
     """What the reasons for a missing KVM are told from."""
 
     vtx: Fact
@@ -29,7 +29,7 @@ class Technologies(NamedTuple):
     is_x86: bool | None
 
 
-class Kvm(NamedTuple):
+class Kvm(Record):
     """The kvm object of the document. `usable` None: not known."""
 
     fact: Fact
@@ -129,7 +129,7 @@ def _not_opened(raw: Raw, technologies: Technologies, failure: Unread) -> tuple[
             State.DISABLED, "/dev/kvm is busy: another hypervisor owns it", "stop the other hypervisor", evidence
         )
     usable, fact = _without_device(raw, technologies, recorded=True)
-    return usable, fact._replace(evidence=evidence + fact.evidence)
+    return usable, fact.replace(evidence=evidence + fact.evidence)
 
 
 def _without_device(raw: Raw, technologies: Technologies, *, recorded: bool) -> tuple[bool | None, Fact]:

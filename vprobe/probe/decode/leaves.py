@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
 
 from vprobe.probe.decode.cpuid import REGISTER_NUMBERS, Cpuid, Vendor, register_text
 from vprobe.probe.raw import Registers
+from vprobe.probe.record import Record
 from vprobe.probe.tables import table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 REGISTER_NAMES = tuple(REGISTER_NUMBERS)
 TEXT_LEAVES = {0x80000002, 0x80000003, 0x80000004}
 HYPERVISOR_PREFIX = 0x4
 
 
-class DecodedLeaf(NamedTuple):
+class DecodedLeaf(Record):
     """One leaf and subleaf. `decoded` False: it is out of its range, so that its registers mean nothing."""
 
     leaf: int

@@ -7,9 +7,9 @@ The initial ipc, uts, user, pid and cgroup namespaces have the same inode number
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from vprobe.probe.raw import FileStatus, Raw
+from vprobe.probe.record import Record
 
 INITIAL = {
     "ipc": 4026531839,
@@ -19,14 +19,23 @@ INITIAL = {
     "cgroup": 4026531835,
 }
 OVERLAID = {"overlay", "aufs", "fuse.fuse-overlayfs", "fuse-overlayfs", "unionfs"}
-NATIVE_SUBTREE = re.compile(r"^/(@|root$|ostree/|\.snapshots/|rootfs$)")
+NATIVE_SUBTREE = r"^/(@|root$|ostree/|\.snapshots/|rootfs$)"
 """Roots of hosts whose own system lies in a subvolume or an ostree deployment."""
-CONTAINER_STORAGE = re.compile(r"/(docker|containers|containerd|lxc|lxd|machines|incus|buildkit)/")
+CONTAINER_STORAGE = (
+    "/docker/",
+    "/containers/",
+    "/containerd/",
+    "/lxc/",
+    "/lxd/",
+    "/machines/",
+    "/incus/",
+    "/buildkit/",
+)
 RUNTIME_MASKS = {"/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"}
 """Paths that the OCI runtimes' default configuration hides under mounts of their own."""
 
 
-class Mount(NamedTuple):
+class Mount(Record):
     """One line of mountinfo (proc(5)): `root` is the directory of the file system that is mounted."""
 
     root: str
@@ -36,7 +45,7 @@ class Mount(NamedTuple):
     options: str
 
 
-class Namespaces(NamedTuple):
+class Namespaces(Record):
     """None: not recorded."""
 
     initial: dict[str, bool]
@@ -66,9 +75,9 @@ class Namespaces(NamedTuple):
             return ""
         if mount.kind in OVERLAID:
             return f"/ is {mount.kind}"
-        if CONTAINER_STORAGE.search(f"{mount.root}/") or CONTAINER_STORAGE.search(mount.options):
+        if any(store in f"{mount.root}/ {mount.options}/" for store in CONTAINER_STORAGE):
             return f"/ is {mount.root} of a container store"
-        if mount.root != "/" and not NATIVE_SUBTREE.match(mount.root):
+        if mount.root != "/" and not re.match(NATIVE_SUBTREE, mount.root):
             return f"/ is the directory {mount.root[:80]} of its file system"
         masks = sorted(RUNTIME_MASKS & {entry.point for entry in self.mounts or ()})
         return f"{masks[0]} and {masks[1]} are hidden under mounts" if len(masks) >= 2 else ""
@@ -87,8 +96,8 @@ def decode_namespaces(raw: Raw) -> Namespaces:
 
 def _inode(text: str | None) -> int | None:
     """The number of "pid:[4026531836]"."""
-    match = re.search(r"\[(\d{1,20})\]", text or "")
-    return int(match[1]) if match else None
+    number = (text or "").partition("[")[2].partition("]")[0]
+    return int(number) if number.isascii() and number.isdigit() and len(number) <= 20 else None
 
 
 def _same_root(raw: Raw) -> bool | None:
@@ -121,4 +130,4 @@ def _mounts(text: str) -> tuple[Mount, ...]:
 
 def _unescape(text: str) -> str:
     """The kernel writes blanks, tabs, line ends and backslashes as octal numbers."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text) if "\\" in text else text

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from vprobe.probe.facts import Fact
 from vprobe.probe.raw import Raw, Unread
+from vprobe.probe.record import Record
 from vprobe.states import State
 
 ACPI = "/sys/firmware/acpi/tables"
@@ -15,7 +14,7 @@ UNITS = {"dmar": "vtd", "ivhd": "amdvi"}
 VULNERABILITIES = "/sys/devices/system/cpu/vulnerabilities"
 
 
-class Iommu(NamedTuple):
+class Iommu(Record):
     """The iommu object of the document."""
 
     fact: Fact

@@ -6,9 +6,8 @@ uapi/asm/kvm_para.h; the Hyper-V top level functional specification; Xen public/
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from vprobe.probe.decode.cpuid import EAX, EBX, ECX, EDX, Cpuid, register_text
+from vprobe.probe.record import Record
 from vprobe.probe.tables import table
 
 BASES = range(0x40000000, 0x40010000, 0x100)
@@ -19,7 +18,7 @@ HYPERV_PRIVILEGES = {"create_partitions": 0, "cpu_management": 12, "isolation": 
 """Bits of EBX of leaf base+3 that tell a root partition from a guest."""
 
 
-class Signature(NamedTuple):
+class Signature(Record):
     """One block of hypervisor leaves. `kind` and `virt_class` are "" where the signature is not known."""
 
     base: int
@@ -82,7 +81,7 @@ def is_hv1(cpuid: Cpuid, signature: Signature) -> bool:
     return cpuid.register(signature.base + 1, EAX) == HV1_INTERFACE
 
 
-class HypervPartition(NamedTuple):
+class HypervPartition(Record):
     """What the Hyper-V leaves say of this partition."""
 
     is_root: bool

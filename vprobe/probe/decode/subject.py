@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from vprobe.probe.decode.cpu import Cpu
 from vprobe.probe.decode.cpuid import VENDORS, Cpuid, Vendor
 from vprobe.probe.decode.firmware import Keeper
 from vprobe.probe.raw import Raw, Unread
+from vprobe.probe.record import Record
 from vprobe.probe.tables import table
 
 X86 = {"x86_64", "amd64", "i386", "i486", "i586", "i686"}
 
 
-class Subject(NamedTuple):
+class Subject(Record):
     """The processor in question. `cpuid` is empty where only the kernel's words are known."""
 
     raw: Raw

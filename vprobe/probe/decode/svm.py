@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from vprobe.probe.decode.cpuid import EAX, EBX, ECX, EDX, Vendor
 from vprobe.probe.decode.firmware import Lock, Technology, technology_state
 from vprobe.probe.decode.flags import kernel_flags
 from vprobe.probe.decode.subject import Subject, unread_remedy
 from vprobe.probe.facts import Fact
 from vprobe.probe.raw import Unread
+from vprobe.probe.record import Record
 from vprobe.probe.tables import table
 
 LEAF = 0x8000000A
@@ -18,7 +17,7 @@ SVML = 2
 """EDX bit of the leaf: a lock can be opened again with SVM_KEY."""
 
 
-class Amdv(NamedTuple):
+class Amdv(Record):
     """The amdv object of the document. None and empty: the leaf does not apply, or was not recorded."""
 
     fact: Fact
@@ -47,10 +46,10 @@ def decode_amdv(subject: Subject) -> Amdv:
         evidence=_evidence(subject, vm_cr),
     )
     registers = subject.cpuid.get(LEAF) if subject.vendor is Vendor.AMD and subject.cpuid.has_svm else None
-    rows = table("svm_features")
     features: dict[str, bool] = {}
     unknown: dict[str, list[int]] = {}
     if registers:
+        rows = table("svm_features")
         for name, register in (("ecx", ECX), ("edx", EDX)):
             features |= decode_bits(rows[name], registers[register])
             note_unknown(unknown, f"8000000A.{name.upper()}", rows[name], registers[register])

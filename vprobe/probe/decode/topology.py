@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from vprobe.probe.decode.cpuid import EAX, EBX, ECX, EDX, Cpuid, Vendor
 from vprobe.probe.raw import Raw
+from vprobe.probe.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 HYBRID_KINDS = {0x20: "efficiency", 0x40: "performance"}
 """Leaf 0x1A EAX[31:24]: 0x20 Intel Atom, 0x40 Intel Core (SDM vol. 2A)."""
@@ -13,7 +17,7 @@ THREAD_LEVEL = 1
 MAXIMUM_LEVELS = 8
 
 
-class Shifts(NamedTuple):
+class Shifts(Record):
     """How many low bits of the APIC id number the threads of a core, and the threads of a package."""
 
     core: int

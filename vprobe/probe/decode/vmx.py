@@ -6,7 +6,6 @@ Intel SDM vol. 3D, appendix A (capability MSRs) and vol. 3C, section 25.7 (enabl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 from vprobe.probe.decode.cpuid import Vendor
 from vprobe.probe.decode.firmware import Lock, Technology, technology_state
@@ -14,9 +13,16 @@ from vprobe.probe.decode.flags import cpuinfo_fields, kernel_flags
 from vprobe.probe.decode.subject import Subject, unread_remedy
 from vprobe.probe.facts import Fact
 from vprobe.probe.raw import NOT_RECORDED, NOTHING, Origin, Raw, Unread
+from vprobe.probe.record import Record
 from vprobe.probe.tables import table
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
 FEATURE_CONTROL = 0x3A
+CAPABILITY_MSRS = range(0x480, 0x494)
 BASIC, PROCBASED, EXIT, PROCBASED2 = 0x480, 0x482, 0x483, 0x48B
 PRECONDITIONS: dict[int, tuple[tuple[int, tuple[int, ...]], ...]] = {
     0x48B: ((PROCBASED, (63,)),),
@@ -32,7 +38,7 @@ PRECONDITIONS: dict[int, tuple[tuple[int, tuple[int, ...]], ...]] = {
 """MSR -> all of (MSR, any of these bits set) must hold, or the MSR does not exist (SDM vol. 3D, A.3 to A.11)."""
 
 
-class Capabilities(NamedTuple):
+class Capabilities(Record):
     """The capability MSRs decoded. Keys are "MSR_NAME.id"; unknown bits are set bits that have no name."""
 
     controls: dict[str, dict[str, bool]]
@@ -40,7 +46,7 @@ class Capabilities(NamedTuple):
     unknown_bits: dict[str, list[int]]
 
 
-class Vtx(NamedTuple):
+class Vtx(Record):
     """The vtx object of the document."""
 
     fact: Fact
@@ -137,18 +143,19 @@ def _evidence(subject: Subject, feature_control: int | Unread) -> tuple[str, ...
 
 def _capability_values(raw: Raw) -> tuple[dict[int, int], str | None]:
     """The capability MSRs of the best source, and its name in the document."""
-    indexes = [int(row["msr"], 16) for row in table("vmx_controls")["msrs"]]
-    found = {index: value for index in indexes if isinstance(value := raw.msr(index), int)}
+    found = {index: value for index in CAPABILITY_MSRS if isinstance(value := raw.msr(index), int)}
     if any(found.values()):
         return found, "capture" if raw.origin in {Origin.AIDA_TEXT, Origin.CPUID_TEXT} else "msr"
     offered = raw.kvm.feature_msrs if raw.kvm else NOTHING
-    found = {index: value for index in indexes if isinstance(value := offered.get(index, NOT_RECORDED), int)}
+    found = {index: value for index in CAPABILITY_MSRS if isinstance(value := offered.get(index, NOT_RECORDED), int)}
     return (found, "kvm") if found else ({}, None)
 
 
 def decode_capabilities(values: Mapping[int, int]) -> Capabilities:
     """Every control and field of the MSRs whose preconditions hold."""
     result = Capabilities({}, {}, {})
+    if not values:
+        return result
     rows = {int(row["msr"], 16): row for row in table("vmx_controls")["msrs"]}
     for index, row in rows.items():
         if index in values and _exists(index, values):

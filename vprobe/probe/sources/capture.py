@@ -8,15 +8,16 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import msgspec
 
 from vprobe.errors import InvalidFileError
 from vprobe.probe.raw import FileStatus, KvmRaw, Leaves, Origin, Raw, Registers, Unread
+from vprobe.probe.record import Record
 from vprobe.probe.sources import paths
 
-SCHEMA = "vprobe.capture/1"
+SCHEMA: Final = "vprobe.capture/1"
 
 
 class FailedRead(msgspec.Struct, frozen=True, tag_field=None, forbid_unknown_fields=True):
@@ -194,7 +195,7 @@ def _content_in(content: Content) -> bytes | Unread:
 
 
 def _status_out(found: FileStatus | Unread) -> Status:
-    return Status(errno=found.errno) if isinstance(found, Unread) else Status(*found)
+    return Status(errno=found.errno) if isinstance(found, Unread) else Status(**found.as_dict())
 
 
 def _status_in(found: Status) -> FileStatus | Unread:
@@ -233,7 +234,7 @@ def _answer_in(answer: int | FailedRead) -> int | Unread:
     return Unread(answer.errno) if isinstance(answer, FailedRead) else answer
 
 
-class _Pattern(NamedTuple):
+class _Pattern(Record):
     pattern: re.Pattern[str]
     replacement: str
 
@@ -258,7 +259,7 @@ def without_identifiers(raw: Raw) -> Raw:
     """The same record without what names this one machine; the decoders conclude the same from it."""
     files = {path: _scrub(path, content) for path, content in raw.files.items() if path not in NEVER_KEPT}
     cpuid = {cpu: _without_serial_number(leaves) for cpu, leaves in raw.cpuid.items()}
-    return raw._replace(files=files, cpuid=cpuid)
+    return raw.replace(files=files, cpuid=cpuid)
 
 
 def _without_serial_number(leaves: Leaves) -> Leaves:

@@ -18,10 +18,10 @@ def read_recorded(file: str | None, sysroot: str | None) -> tuple[Raw, tuple[str
         return read_file(file)
     if not Path(sysroot).is_dir():
         raise InvalidFileError(f"{sysroot}: not a directory", "name the directory that holds proc and sys")
-    tree = read_tree(sysroot)._replace(tree_complete=False)
+    tree = read_tree(sysroot).replace(tree_complete=False)
     if file is None:
         return tree, ()
     dump, notes = read_file(file)
-    return tree._replace(
+    return tree.replace(
         cpuid=dump.cpuid, msrs=dump.msrs, kvm=dump.kvm, cpu_count=dump.cpu_count, machine=dump.machine
     ), notes

@@ -19,7 +19,7 @@ def read_live(*, with_identifiers: bool = False) -> Raw:
     cpuid = _read_cpuid(cpus)
     tree = read_tree("/", with_cpuid=bool(cpuid), with_identifiers=with_identifiers)
     machine = os.uname().machine
-    return tree._replace(
+    return tree.replace(
         files={**tree.files, **_other_systems()},
         origin=Origin.LIVE,
         machine=machine,
