@@ -5,7 +5,9 @@ The file system is the host's as it is, but for /proc, which is the new PID name
 
 from __future__ import annotations
 
+import functools
 import os
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +27,13 @@ def mapped_root_may_read(path: Path) -> bool:
         for step, needed in ((path, 0o005 if path.is_dir() else 0o004), *((parent, 0o001) for parent in path.parents))
         for status in [step.stat()]
     )
+
+
+@functools.cache
+def user_namespace_allowed(program: str) -> bool:
+    """Whether the kernel lets this process make a user namespace; it refuses to all in a chroot (user_namespaces(7))."""
+    done = subprocess.run([program, "--user", "true"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return done.returncode == 0
 
 
 def refusal(said: str) -> Unavailable:
@@ -71,7 +80,11 @@ class Namespaces:
         program = trial.find("unshare") or "unshare"
         plain = process.plain(launch)
         paths = (*launch.read_only_paths, launch.scratch)
-        user = USER_FLAGS if os.geteuid() or all(map(mapped_root_may_read, paths)) else ()
+        optional = os.geteuid() == 0  # root can do without a user namespace, others cannot make the rest without it
+        if optional and not (user_namespace_allowed(program) and all(map(mapped_root_may_read, paths))):
+            user: tuple[str, ...] = ()
+        else:
+            user = USER_FLAGS
         argv = (program, *user, *FLAGS, "--", *plain.argv)
         return process.start(replace(plain, argv=argv), launch.session_dir)
 
