@@ -14,6 +14,8 @@ SOURCES = [
     "msr",
     "clock",
     "kernels",
+    "kernels_system",
+    "kernels_exits",
     "kernel_table",
     "memory",
     "kernel_host",
@@ -25,7 +27,8 @@ SOURCES = [
     "microvm",
     "microvm_timing",
 ]
-HEADERS = ["target.h", "vprobe_native.h", "kernels.h", "kernel_host.h", "machine.h"]
+KERNEL_SOURCES = {"kernels", "kernels_system", "kernels_exits"}
+HEADERS = ["target.h", "vprobe_native.h", "kernels.h", "kernel_code.h", "kernel_host.h", "machine.h"]
 
 # The kernels' bytes must be whole in themselves, since they are copied into guests: nothing that a compiler adds of its
 # own accord (calls into the C library, jump tables in .rodata, canaries, instrumentation) may appear in them, and no
@@ -45,14 +48,14 @@ KERNEL_FLAGS_GCC_X86 = ["-fcf-protection=none", "-march=x86-64", "-mtune=generic
 
 
 class BuildExt(build_ext):
-    """Compiles kernels.c with flags of its own; distutils has one set of flags for all sources of an extension."""
+    """Compiles the kernels with flags of its own; distutils has one set of flags for all sources of an extension."""
 
     def build_extensions(self) -> None:
         compile_one = self.compiler._compile  # the hook that distutils' compilers share
         flags = KERNEL_FLAGS + (KERNEL_FLAGS_GCC_X86 if platform.machine() == "x86_64" else [])
 
         def compile_with_flags(obj, src, ext, cc_args, extra_postargs, pp_opts):  # type: ignore[no-untyped-def]
-            own = flags if Path(src).name == "kernels.c" else []
+            own = flags if Path(src).stem in KERNEL_SOURCES else []
             compile_one(obj, src, ext, cc_args, [*extra_postargs, *own], pp_opts)
 
         self.compiler._compile = compile_with_flags

@@ -3,9 +3,6 @@
 
 #include <errno.h>
 #include <time.h>
-#if defined(VPROBE_X86)
-#include <cpuid.h>
-#endif
 
 static uint64_t read_clock(clockid_t id) {
     struct timespec now;
@@ -15,15 +12,6 @@ static uint64_t read_clock(clockid_t id) {
 
 uint64_t clock_ns(void) {
     return read_clock(CLOCK_MONOTONIC);
-}
-
-bool cpu_has_rdtscp(void) {
-#if defined(VPROBE_X86)
-    uint32_t eax, ebx, ecx, edx;
-    return __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && (edx >> 27 & 1);
-#else
-    return false;
-#endif
 }
 
 /* LFENCE; RDTSC; LFENCE is in order on every CPU and asks no CPUID first (Intel SDM vol. 2B, RDTSC). */

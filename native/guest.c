@@ -59,6 +59,7 @@ static void map_system(uint64_t *table) {
     map_pages(table, GUEST_TSS, GUEST_BLOCK, WRITABLE);
     map_pages(table, GUEST_BLOCK, GUEST_STACK_TOP, WRITABLE | USER);
     map_pages(table, GUEST_CODE, guest_address_of(kernels_begin) + code_bytes(), USER);
+    table[MMIO_ADDRESS / PAGE] = MMIO_PHYSICAL | LEAF | WRITABLE | USER;
 }
 
 /* Fills consecutive tables as one array: `count` leaves of `size` bytes each. */
@@ -102,6 +103,10 @@ uint64_t guest_address_of(const void *code) {
     return GUEST_CODE + (uintptr_t)kernels_begin % PAGE + (uint64_t)((const uint8_t *)code - kernels_begin);
 }
 
+bool guest_code_fits(void) {
+    return guest_address_of(kernels_begin) + code_bytes() <= MMIO_ADDRESS;
+}
+
 void guest_write(uint8_t *system, const struct layout *layout) {
     write_tss(system + GUEST_TSS);
     memcpy(system + guest_address_of(kernels_begin), kernels_begin, code_bytes());
@@ -122,17 +127,18 @@ static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool cod
                                 .g = 1};
 }
 
-/* CR0: PE, MP, ET, NE (VT-x insists), WP, PG. CR4: PAE, OSFXSR and OSXMMEXCPT for SSE. EFER: LME, LMA. */
-static void set_control_registers(struct kvm_sregs *registers) {
+/* CR0: PE, MP, ET, NE (VT-x insists), WP, PG. CR4: PAE, OSFXSR and OSXMMEXCPT for SSE, OSXSAVE for
+ * AVX. EFER: LME, LMA. */
+static void set_control_registers(struct kvm_sregs *registers, uint64_t kernel_flags) {
     registers->cr0 = 1 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 16 | 1u << 31;
     registers->cr3 = GUEST_PAGE_TABLES;
-    registers->cr4 = 1 << 5 | 1 << 9 | 1 << 10;
+    registers->cr4 = 1 << 5 | 1 << 9 | 1 << 10 | (kernel_flags & KERNEL_AVX2 ? 1 << 18 : 0);
     registers->efer = 1 << 8 | 1 << 10;
 }
 
 /* VT-x enters only with a TSS marked busy (Intel SDM vol. 3C, 27.3.1.2); SVM hides that bit (svm_get_segment
  * in KVM), and an emulated SVM refuses ring 3's OUT with it. */
-void guest_set_system_registers(struct kvm_sregs *registers, uint8_t ring, bool vtx) {
+void guest_set_system_registers(struct kvm_sregs *registers, uint8_t ring, uint64_t kernel_flags) {
     enum { CODE = 11, DATA = 3, TSS = 9, BUSY_TSS = 11, LDT = 2 }; /* segments are marked accessed */
     struct kvm_segment data = flat_segment(0x20, DATA, false, ring);
     registers->cs = flat_segment(0x18, CODE, true, ring);
@@ -140,11 +146,11 @@ void guest_set_system_registers(struct kvm_sregs *registers, uint8_t ring, bool 
     registers->tr = (struct kvm_segment){.base = GUEST_TSS,
                                          .limit = TSS_BYTES - 1,
                                          .selector = 0x28,
-                                         .type = vtx ? BUSY_TSS : TSS,
+                                         .type = kernel_flags & KERNEL_VMCALL ? BUSY_TSS : TSS,
                                          .present = 1};
     registers->ldt = (struct kvm_segment){.type = LDT, .unusable = 1};
     registers->gdt = registers->idt = (struct kvm_dtable){.base = 0, .limit = 0};
-    set_control_registers(registers);
+    set_control_registers(registers, kernel_flags);
 }
 
 void guest_set_registers(struct kvm_regs *registers) {

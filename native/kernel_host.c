@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* --- life -------------------------------------------------------------------------------------------- */
@@ -56,7 +57,9 @@ void host_fill_block(struct host *host) {
     block->float_ratio = 0.5;
     block->float_addend = 1.0;
     block->stream_scale = 3.0;
+    block->random = 88172645463325252u; /* Marsaglia's own start */
     block->clock = clock_ticks;
+    block->clock_gettime = clock_gettime;
     host->owner = getpid();
     host->content = BLANK;
 }
@@ -86,7 +89,7 @@ static int host_open(struct host *host, uint64_t memory_bytes, uint64_t page_byt
     host->execute = execute_here;
     host->release = release_block;
     host_fill_block(host);
-    block->flags = cpu_has_rdtscp() ? KERNEL_RDTSCP : 0;
+    block->flags = cpu_flags();
     return 0;
 }
 

@@ -28,8 +28,8 @@ int memory_lay_cycle(const struct memory *memory, uint64_t offset, uint64_t leng
 
 enum place { ANYWHERE, HOST_ONLY, GUEST_ONLY };
 
-/* What a kernel needs to find in the memory. */
-enum need { NOTHING, CYCLE, ARRAYS, PAGES };
+/* What a kernel needs: something in the memory, or of the CPU. */
+enum need { NOTHING, CYCLE, ARRAYS, PAGES, TABLE, WIDE_REGISTERS };
 
 struct kernel {
     const char *name;
@@ -39,6 +39,7 @@ struct kernel {
 };
 
 const struct kernel *find_kernel(PyObject *name); /* or NULL */
+uint64_t cpu_flags(void);                         /* enum kernel_flags of the CPU that this process runs on */
 
 /* --- kernel_host.c ----------------------------------------------------------------------------------- */
 

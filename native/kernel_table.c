@@ -1,19 +1,35 @@
 /* Which kernels there are, where each may run and what it needs; and the identity of their code. */
 #include "kernel_host.h"
 
+#if defined(VPROBE_X86)
+#include <cpuid.h>
+#endif
+
 static const struct kernel table[] = {
     {"integer_chain", vprobe_integer_chain, ANYWHERE, NOTHING},
+    {"integer_throughput", vprobe_integer_throughput, ANYWHERE, NOTHING},
     {"float_chain", vprobe_float_chain, ANYWHERE, NOTHING},
+    {"branches", vprobe_branches, ANYWHERE, NOTHING},
+    {"vector_sse2", vprobe_vector_sse2, ANYWHERE, NOTHING},
     {"chase", vprobe_chase, ANYWHERE, CYCLE},
+    {"copy", vprobe_copy, ANYWHERE, ARRAYS},
+    {"scale", vprobe_scale, ANYWHERE, ARRAYS},
+    {"add", vprobe_add, ANYWHERE, ARRAYS},
     {"triad", vprobe_triad, ANYWHERE, ARRAYS},
     {"touch", vprobe_touch, ANYWHERE, PAGES},
+    {"random_access", vprobe_random_access, ANYWHERE, TABLE},
 #if defined(VPROBE_SYSCALLS)
     {"getpid", vprobe_getpid, HOST_ONLY, NOTHING},
+    {"clock_gettime", vprobe_clock_gettime, HOST_ONLY, NOTHING},
+    {"read", vprobe_read, HOST_ONLY, NOTHING},
     {"pipe_round_trip", vprobe_pipe_round_trip, HOST_ONLY, NOTHING},
     {"fork_wait", vprobe_fork_wait, HOST_ONLY, NOTHING},
 #endif
 #if defined(VPROBE_X86)
+    {"vector_avx2", vprobe_vector_avx2, ANYWHERE, WIDE_REGISTERS},
     {"out", vprobe_out, GUEST_ONLY, NOTHING},
+    {"in", vprobe_in, GUEST_ONLY, NOTHING},
+    {"mmio", vprobe_mmio, GUEST_ONLY, NOTHING},
     {"cpuid", vprobe_cpuid, ANYWHERE, NOTHING},
     {"hypercall", vprobe_hypercall, GUEST_ONLY, NOTHING},
 #endif
@@ -26,6 +42,19 @@ const struct kernel *find_kernel(PyObject *name) {
         if (PyUnicode_CompareWithASCIIString(name, table[i].name) == 0)
             return &table[i];
     return NULL;
+}
+
+uint64_t cpu_flags(void) {
+    uint64_t flags = 0;
+#if defined(VPROBE_X86)
+    uint32_t eax, ebx, ecx, edx;
+    if (__get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && (edx >> 27 & 1))
+        flags |= KERNEL_RDTSCP;
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2")) /* looks at XCR0, too */
+        flags |= KERNEL_AVX2;
+#endif
+    return flags;
 }
 
 PyObject *native_kernels(PyObject *module, PyObject *args) {

@@ -7,11 +7,14 @@
 
 #include <stdint.h>
 
+struct timespec;
+
 enum phase { WARM, TIMED, PHASES };
 
 enum kernel_flags {
     KERNEL_RDTSCP = 1, /* the CPU that runs the kernel has RDTSCP */
     KERNEL_VMCALL = 2, /* Intel's hypercall instruction; otherwise AMD's VMMCALL */
+    KERNEL_AVX2 = 4,   /* the CPU has AVX2, and its wide registers are enabled */
 };
 
 /* Everything that a kernel reads and writes, but for the workload memory. It is the page that host and guest
@@ -30,10 +33,13 @@ struct kernel_block {
     uint64_t chase;           /* address of the node that the next load reads */
     uint64_t stream_lines;    /* 64-byte lines of each of the three arrays */
     uint64_t stream_position; /* next line */
+    uint64_t table_mask;      /* number of 64-bit words, a power of two, less one */
+    uint64_t random;          /* state of the generators: never 0 */
     uint64_t multiplier, addend, mask;
     double float_ratio, float_addend, stream_scale;
-    uint64_t seen[8];        /* output of the kernel `evidence`: enum seen */
-    uint64_t (*clock)(void); /* reads the time where there is no TSC */
+    uint64_t seen[8];                                       /* output of the kernel `evidence`: enum seen */
+    uint64_t (*clock)(void);                                /* reads the time where there is no TSC */
+    int (*clock_gettime)(int clock, struct timespec *time); /* the C library's, for the kernel of that name */
 };
 
 enum seen {
@@ -53,12 +59,20 @@ typedef uint64_t kernel_entry(struct kernel_block *block);
 #define WORK_PORT   0x5a0 /* the kernel `out`: resumed at once */
 #define FINISH_PORT 0x5a1 /* the kernel has returned */
 
+/* A page of guest addresses, and the guest-physical one behind it, where no memory is: an access is an MMIO
+ * exit. */
+#define MMIO_ADDRESS  0x3f000
+#define MMIO_PHYSICAL 0xd0000000u
+
 /* The CPUID leaf that carries a micro-VM's nonce in EBX, ECX, EDX; in the range that hypervisors own. */
 #define NONCE_LEAF 0x4000cafeu
 
-kernel_entry vprobe_integer_chain, vprobe_float_chain, vprobe_chase, vprobe_triad, vprobe_touch;
-kernel_entry vprobe_getpid, vprobe_pipe_round_trip, vprobe_fork_wait;
-kernel_entry vprobe_out, vprobe_cpuid, vprobe_hypercall, vprobe_evidence;
+kernel_entry vprobe_integer_chain, vprobe_integer_throughput, vprobe_float_chain, vprobe_branches;
+kernel_entry vprobe_vector_sse2, vprobe_vector_avx2;
+kernel_entry vprobe_chase, vprobe_copy, vprobe_scale, vprobe_add, vprobe_triad, vprobe_touch,
+    vprobe_random_access;
+kernel_entry vprobe_getpid, vprobe_clock_gettime, vprobe_read, vprobe_pipe_round_trip, vprobe_fork_wait;
+kernel_entry vprobe_out, vprobe_in, vprobe_mmio, vprobe_cpuid, vprobe_hypercall, vprobe_evidence;
 void vprobe_guest_entry(void);
 
 /* Bounds of the section; the linker defines them. */

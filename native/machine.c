@@ -83,11 +83,20 @@ static struct kvm_cpuid2 *supported_cpuid(int kvm, uint32_t spare, struct failur
     return NULL;
 }
 
-static bool offers_rdtscp(const struct kvm_cpuid2 *cpuid) {
+/* Subleaf 0 of a leaf; zeros if KVM does not offer it. */
+static struct kvm_cpuid_entry2 offered(const struct kvm_cpuid2 *cpuid, uint32_t leaf) {
     for (uint32_t i = 0; i < cpuid->nent; i++)
-        if (cpuid->entries[i].function == 0x80000001)
-            return cpuid->entries[i].edx >> 27 & 1;
-    return false;
+        if (cpuid->entries[i].function == leaf && cpuid->entries[i].index == 0)
+            return cpuid->entries[i];
+    return (struct kvm_cpuid_entry2){.function = leaf};
+}
+
+/* x87, SSE and AVX state in XCR0 (Intel SDM vol. 1, 13.3); the guest's own XSETBV would need ring 0. */
+static bool enable_wide_registers(int vcpu, const struct kvm_cpuid2 *cpuid) {
+    const uint32_t xsave_and_avx = 1u << 26 | 1u << 28, avx2 = 1u << 5;
+    struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = 7}}};
+    return (offered(cpuid, 1).ecx & xsave_and_avx) == xsave_and_avx && offered(cpuid, 7).ebx & avx2 &&
+           ioctl(vcpu, KVM_SET_XCRS, &xcrs) == 0;
 }
 
 /* AMD and Hygon have SVM and its VMMCALL; all others that virtualize have VMX and its VMCALL. */
@@ -104,12 +113,12 @@ static int set_cpuid(struct machine *machine, int kvm, const uint32_t nonce[3], 
         return -1;
     cpuid->entries[cpuid->nent++] = (struct kvm_cpuid_entry2){
         .function = NONCE_LEAF, .eax = NONCE_LEAF, .ebx = nonce[0], .ecx = nonce[1], .edx = nonce[2]};
-    machine->kernel_flags = offers_rdtscp(cpuid) ? KERNEL_RDTSCP : 0;
-    if (host_has_vmcall())
-        machine->kernel_flags |= KERNEL_VMCALL;
     int status = ioctl(machine->vcpu, KVM_SET_CPUID2, cpuid);
     if (status == -1)
         fail(failure, "KVM_SET_CPUID2");
+    machine->kernel_flags = (offered(cpuid, 0x80000001).edx >> 27 & 1 ? KERNEL_RDTSCP : 0) |
+                            (host_has_vmcall() ? KERNEL_VMCALL : 0) |
+                            (enable_wide_registers(machine->vcpu, cpuid) ? KERNEL_AVX2 : 0);
     free(cpuid);
     return status;
 }
@@ -117,6 +126,8 @@ static int set_cpuid(struct machine *machine, int kvm, const uint32_t nonce[3], 
 /* --- the whole --------------------------------------------------------------------------------------- */
 
 static int map_system(struct machine *machine, const struct layout *layout, struct failure *failure) {
+    if (!guest_code_fits())
+        return fail_with(failure, "the kernels' section", E2BIG);
     machine->system_bytes = guest_system_bytes(layout);
     void *system =
         mmap(NULL, machine->system_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -144,7 +155,7 @@ static int set_system_registers(struct machine *machine, uint8_t ring, struct fa
     struct kvm_sregs registers;
     if (ioctl(machine->vcpu, KVM_GET_SREGS, &registers) == -1)
         return fail(failure, "KVM_GET_SREGS");
-    guest_set_system_registers(&registers, ring, machine->kernel_flags & KERNEL_VMCALL);
+    guest_set_system_registers(&registers, ring, machine->kernel_flags);
     if (ioctl(machine->vcpu, KVM_SET_SREGS, &registers) == -1)
         return fail(failure, "KVM_SET_SREGS");
     return 0;
@@ -216,6 +227,14 @@ void machine_destroy(struct machine *machine) {
     *machine = NO_MACHINE;
 }
 
+static bool is_port(const struct kvm_run *run, uint16_t port) {
+    return run->exit_reason == KVM_EXIT_IO && run->io.port == port;
+}
+
+static bool is_mmio(const struct kvm_run *run) {
+    return run->exit_reason == KVM_EXIT_MMIO && run->mmio.phys_addr == MMIO_PHYSICAL;
+}
+
 /* A signal makes KVM_RUN return EINTR; but one that arrives between two KVM_RUNs does not, so that a guest
  * that exits all the time could miss every one. Hence a pause after so many exits (tens of milliseconds). */
 enum { EXITS_AT_A_TIME = 1000 };
@@ -230,11 +249,9 @@ enum outcome machine_continue(struct machine *machine, struct failure *failure) 
             return FAILED;
         }
         machine->exits++;
-        if (run->exit_reason != KVM_EXIT_IO || run->io.direction != KVM_EXIT_IO_OUT)
-            return UNEXPECTED;
-        if (run->io.port == FINISH_PORT)
+        if (is_port(run, FINISH_PORT) && run->io.direction == KVM_EXIT_IO_OUT)
             return FINISHED;
-        if (run->io.port != WORK_PORT)
+        if (!is_port(run, WORK_PORT) && !is_mmio(run))
             return UNEXPECTED;
     }
     return INTERRUPTED;

@@ -28,10 +28,11 @@ struct layout {
     uint64_t memory_bytes, page_bytes; /* of the workload memory; whole pages */
 };
 
+bool guest_code_fits(void);
 size_t guest_system_bytes(const struct layout *layout);
 void guest_write(uint8_t *system, const struct layout *layout);
 uint64_t guest_address_of(const void *code); /* of something in the kernels' section */
-void guest_set_system_registers(struct kvm_sregs *registers, uint8_t ring, bool vtx);
+void guest_set_system_registers(struct kvm_sregs *registers, uint8_t ring, uint64_t kernel_flags);
 void guest_set_registers(struct kvm_regs *registers);
 
 /* --- machine.c --------------------------------------------------------------------------------------- */

@@ -23,11 +23,11 @@ static void fill_arrays(struct host *host, uint64_t lines) {
 /* Three arrays of a third each, cut so that the same element of two arrays never has the same page offset:
  * some CPUs take a load for dependent on an earlier store by its low 12 bits (Intel Optimization Manual, 4K
  * aliasing). */
-static int prepare_arrays(struct host *host) {
+static int prepare_arrays(struct host *host, const char *name) {
     enum { LINES_PER_PAGE = SMALL_PAGE / 64, STAGGER = LINES_PER_PAGE / 3 };
     uint64_t lines = host->memory.bytes / (3 * 64);
     if (lines < STAGGER) {
-        PyErr_Format(PyExc_ValueError, "triad: needs a memory of at least %d bytes", 3 * 64 * STAGGER);
+        PyErr_Format(PyExc_ValueError, "%s: needs a memory of at least %d bytes", name, 3 * 64 * STAGGER);
         return -1;
     }
     lines -= (lines - STAGGER) % LINES_PER_PAGE;
@@ -38,6 +38,28 @@ static int prepare_arrays(struct host *host) {
     fill_arrays(host, lines);
     Py_END_ALLOW_THREADS;
     return 0;
+}
+
+/* The table of RandomAccess: as many words as fit, a power of two. */
+static int prepare_table(struct host *host) {
+    uint64_t words = host->memory.bytes / sizeof(uint64_t);
+    if (words == 0) {
+        PyErr_SetString(PyExc_ValueError, "random_access: needs memory");
+        return -1;
+    }
+    while (words & (words - 1))
+        words &= words - 1;
+    host->block->table_mask = words - 1;
+    host->content = BLANK;
+    return 0;
+}
+
+static int prepare_wide_registers(const struct host *host, const struct kernel *kernel) {
+    if (host->block->flags & KERNEL_AVX2)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "%s: AVX2 is not to be had %s", kernel->name,
+                 host->in_guest ? "in this guest" : "here");
+    return -1;
 }
 
 static int prepare_pages(struct host *host) {
@@ -69,9 +91,13 @@ static int prepare(struct host *host, const struct kernel *kernel) {
     case CYCLE:
         return prepare_cycle(host);
     case ARRAYS:
-        return prepare_arrays(host);
+        return prepare_arrays(host, kernel->name);
     case PAGES:
         return prepare_pages(host);
+    case TABLE:
+        return prepare_table(host);
+    case WIDE_REGISTERS:
+        return prepare_wide_registers(host, kernel);
     case NOTHING:
         break;
     }

@@ -53,7 +53,6 @@ extern PyType_Spec microvm_spec;
 
 uint64_t clock_ns(void); /* CLOCK_MONOTONIC */
 uint64_t clock_ticks(void);
-bool cpu_has_rdtscp(void);
 
 /* --- affinity.c -------------------------------------------------------------------------------------- */
 

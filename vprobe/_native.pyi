@@ -45,22 +45,34 @@ def calibrate_tsc(duration_ns: int = 20_000_000, /) -> float:
 def kernels() -> tuple[str, ...]:
     """Names of the workload kernels that the section holds. What one iteration of each is, and its arguments:
 
-    integer_chain    twelve dependent operations on 64-bit integers: four times multiply, add, exclusive or. a0: start value
-    float_chain      eight dependent double operations: four times multiply, add
-    chase            one load whose address the load before it returned, over the cycle that build_chase() laid last;
-                     goes on where the last call stopped. Result: the address reached
-    triad            one 64-byte line of a[i] = b[i] + s * c[i]: 8 elements, 128 bytes read and 64 written; the arrays are
-                     each a third of the memory (at least 4032 bytes in all); goes on where the last call stopped and wraps
-    touch            one 8-byte store into the next page of `page_bytes`, from offset a0 on: warm + timed pages must lie in
-                     the memory. A page is fresh after discard(). Keeps no position
-    getpid           one getpid system call (host only)
-    pipe_round_trip  one byte written to descriptor a0, one read from descriptor a1 (host only; see spawn_echo)
-    fork_wait        one child forked that exits at once and is waited for (host only)
-    out              one byte written to an I/O port: an exit to user space (micro-VM only)
-    cpuid            one CPUID of leaf 0. Result: the highest leaf
-    hypercall        one VMCALL or VMMCALL (micro-VM only). From ring 3 KVM refuses it. Result: -1 (KVM_EPERM) as 64 bits
+    integer_chain       twelve dependent operations on 64-bit integers: four times multiply, add, exclusive or. a0: start value
+    integer_throughput  sixteen operations on eight independent 64-bit integers: add, exclusive or. a0: start value
+    float_chain         eight dependent double operations: four times multiply, add
+    branches            one step of a random generator and a branch that is taken if any bit of a0 is set in it: a0 = 1 cannot
+                        be predicted, 0 (never) and 2**64 - 1 (always) can. Result: branches taken
+    vector_sse2         multiply and add on eight independent registers of two doubles: 32 floating-point operations
+    vector_avx2         the same on registers of four doubles: 64 operations. ValueError where AVX2 is not to be had
+    chase               one load whose address the load before it returned, over the cycle that build_chase() laid last;
+                        goes on where the last call stopped. Result: the address reached
+    copy, scale, add, triad
+                        one 64-byte line (8 doubles) of STREAM's c = a; b = s * c; c = a + b; a = b + s * c. STREAM counts 128
+                        bytes for copy and scale, 192 for add and triad. The arrays are each a third of the memory (at least
+                        4032 bytes in all); the four go on where the last of them stopped, and wrap
+    touch               one 8-byte store into the next page of `page_bytes`, from offset a0 on: warm + timed pages must lie in
+                        the memory. A page is fresh after discard(). Keeps no position
+    random_access       one update of RandomAccess (HPC Challenge) in a table of 64-bit words, the largest power of two that fits
+    getpid              one getpid system call (host only)
+    clock_gettime       one clock_gettime(CLOCK_MONOTONIC) of the C library (host only). Result: ns
+    read                one read of one byte from descriptor a0 (host only). Result: 1, or 0 at the end of the file
+    pipe_round_trip     one byte written to descriptor a0, one read from descriptor a1 (host only; see spawn_echo)
+    fork_wait           one child forked that exits at once and is waited for (host only)
+    out                 one byte written to an I/O port: an exit to user space (micro-VM only)
+    in                  one byte read from an I/O port: an exit that brings a value back (micro-VM only)
+    mmio                one 4-byte store where no memory is: an exit that KVM decodes (micro-VM only)
+    cpuid               one CPUID of leaf 0. Result: the highest leaf
+    hypercall           one VMCALL or VMMCALL (micro-VM only). From ring 3 KVM refuses it. Result: -1 (KVM_EPERM) as 64 bits
 
-    triad and touch write over a cycle: call build_chase() again, or use one host for each.
+    STREAM, touch and random_access write over a cycle: call build_chase() again, or use one host for each.
     """
 
 def kernel_code_hash() -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
+import operator
 import os
 import platform
 import resource
@@ -23,8 +25,8 @@ from vprobe import _native
 
 KIB, MIB = 1024, 1024 * 1024
 X86 = platform.machine() == "x86_64"
-HOST_ONLY = ["getpid", "pipe_round_trip", "fork_wait"]
-GUEST_ONLY = ["out", "hypercall"]
+HOST_ONLY = ["getpid", "clock_gettime", "read", "pipe_round_trip", "fork_wait"]
+GUEST_ONLY = ["out", "in", "mmio", "hypercall"]
 
 
 @pytest.fixture
@@ -62,6 +64,47 @@ def test_float_chain_settles_at_two(host: _native.KernelHost) -> None:
     """x / 2 + 1 from 1 on tends to 2: truncated 1 after one iteration, 2 when it has settled."""
     assert host.run("float_chain", 0, 1)[1] == 1
     assert host.run("float_chain", 0, 1000)[1] == 2
+
+
+@given(iterations=st.integers(0, 100), start=st.integers(0, 2**64 - 8))
+def test_integer_throughput_computes_all_eight(iterations: int, start: int) -> None:
+    """The result is the exclusive or of eight values, each added to and masked once an iteration."""
+    values = [start + i for i in range(8)]
+    for _ in range(iterations):
+        values = [(x + 1442695040888963407) % 2**64 ^ 0x5851F42D4C957F2D for x in values]
+    with _native.KernelHost(0) as host:
+        assert host.run("integer_throughput", 0, iterations, start)[1] == functools.reduce(operator.xor, values)
+
+
+@given(bits=st.integers(0, 2**64 - 1), parts=st.lists(st.integers(0, 50), min_size=1, max_size=4))
+def test_branches_follow_the_generator(bits: int, parts: list[int]) -> None:
+    """Branches are taken as often as the generator sets one of the bits, and calls continue it."""
+    x = 88172645463325252
+    with _native.KernelHost(0) as host:
+        for part in parts:
+            taken = 0
+            for _ in range(part):
+                x ^= x << 13 & 2**64 - 1
+                x ^= x >> 7
+                x ^= x << 17 & 2**64 - 1
+                taken += bool(x & bits)
+            assert host.run("branches", 0, part, bits)[1] == taken
+
+
+def test_unpredictable_branches_cost_more(host: _native.KernelHost) -> None:
+    """A branch at random takes longer than one that never or always goes the same way."""
+    best = {bits: min(host.run("branches", 10_000, 20_000, bits)[0] for _ in range(20)) for bits in (0, 1, 2**64 - 1)}
+    assert best[1] > 1.3 * max(best[0], best[2**64 - 1])
+
+
+@pytest.mark.parametrize("kernel", ["vector_sse2", "vector_avx2"])
+def test_vectors_settle_at_two(kernel: str, host: _native.KernelHost) -> None:
+    """Eight registers of x / 2 + 1 add up to 8 at first (truncated 12 after one iteration) and to 16 when settled."""
+    if kernel == "vector_avx2" and "avx2" not in Path("/proc/cpuinfo").read_text():
+        with pytest.raises(ValueError, match=r"AVX2|no kernel"):
+            host.run(kernel, 0, 1)
+        return
+    assert [host.run(kernel, 0, iterations)[1] for iterations in (0, 1, 100)] == [8, 12, 16]
 
 
 @given(
@@ -119,6 +162,57 @@ def test_triad_writes_line_after_line_and_wraps() -> None:
         values[21 * 8] = 5.0  # b[0]
         host.run("triad", 0, 1)
         assert list(values[:8]) == [8.0] + [4.0] * 7
+
+
+def test_the_loops_of_stream_share_their_arrays() -> None:
+    """copy c = a, scale b = 3 c, add c = a + b, over one line each, after a triad: positions go on and values follow."""
+    with _native.KernelHost(3 * 21 * 64) as host:
+        host.run("triad", 0, 21)  # a = 4, b = c = 1
+        values = doubles(host)
+        line = {"a": 0, "b": 21 * 8, "c": 42 * 8}
+
+        def after(kernel: str, array: str) -> list[float]:
+            host.run(kernel, 0, 21)
+            return sorted(set(values[line[array] : line[array] + 21 * 8]))
+
+        assert after("copy", "c") == [4.0]
+        assert after("scale", "b") == [12.0]
+        assert after("add", "c") == [16.0]
+        assert after("triad", "a") == [60.0]
+        assert host.run("copy", 0, 5)[1] == 5 * 64
+        assert host.run("add", 0, 5)[1] == 10 * 64
+
+
+@pytest.mark.parametrize(("memory", "words"), [(8, 1), (4096, 512), (5000, 512), (8192, 1024)])
+def test_random_access_updates_its_table(memory: int, words: int) -> None:
+    """After 1000 updates, in two calls, the table holds what a model's does; its size is a power of two."""
+    random, table = 88172645463325252, [0] * words
+    for _ in range(1000):
+        random = (random << 1 & 2**64 - 1) ^ (7 if random >> 63 else 0)
+        table[random & words - 1] ^= random
+    with _native.KernelHost(memory) as host:
+        host.run("random_access", 100, 200)
+        assert host.run("random_access", 300, 400)[1] == random
+        assert [word_at(host.memory_address + 8 * i) for i in range(words)] == table
+
+
+def test_clock_gettime_reads_the_clock(host: _native.KernelHost) -> None:
+    """The result is CLOCK_MONOTONIC in ns."""
+    before = time.monotonic_ns()
+    assert before <= host.run("clock_gettime", 3, 5)[1] <= time.monotonic_ns()
+
+
+def test_read_reads_a_byte_an_iteration(host: _native.KernelHost) -> None:
+    """Seven iterations take seven bytes of a pipe; the end of a file is no error; a closed descriptor is EBADF."""
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"0123456789")
+    assert host.run("read", 3, 4, read_end)[1] == 1
+    assert os.read(read_end, 100) == b"789"
+    os.close(write_end)
+    assert host.run("read", 3, 4, read_end)[1] == 0
+    os.close(read_end)
+    with pytest.raises(OSError, match="read: Bad file descriptor"):
+        host.run("read", 0, 4, read_end)
 
 
 def test_triad_starts_anew_after_the_memory_was_used(host: _native.KernelHost) -> None:
@@ -301,6 +395,10 @@ def overwrite_by_triad(host: _native.KernelHost) -> None:
     host.run("triad", 0, 1)
 
 
+def overwrite_by_random_access(host: _native.KernelHost) -> None:
+    host.run("random_access", 0, 1)
+
+
 def overwrite_by_touch(host: _native.KernelHost) -> None:
     host.run("touch", 0, 1)
 
@@ -309,7 +407,9 @@ def overwrite_by_discard(host: _native.KernelHost) -> None:
     host.discard(8192, 4096)
 
 
-@pytest.mark.parametrize("overwrite", [overwrite_by_triad, overwrite_by_touch, overwrite_by_discard])
+@pytest.mark.parametrize(
+    "overwrite", [overwrite_by_triad, overwrite_by_touch, overwrite_by_random_access, overwrite_by_discard]
+)
 def test_a_chase_needs_an_intact_cycle(
     overwrite: Callable[[_native.KernelHost], None], host: _native.KernelHost
 ) -> None:
@@ -354,7 +454,13 @@ def test_a_host_without_memory_runs_what_needs_none() -> None:
     """KernelHost(0) computes; what needs memory says so."""
     with _native.KernelHost(0) as host:
         assert host.run("getpid", 0, 1)[1] == os.getpid()
-        for kernel, reason in [("chase", "no cycle"), ("triad", "at least 4032 bytes"), ("touch", "leave the memory")]:
+        needs = {
+            "chase": "no cycle",
+            "copy": "copy: needs a memory of at least 4032 bytes",
+            "touch": "leave the memory",
+            "random_access": "needs memory",
+        }
+        for kernel, reason in needs.items():
             with pytest.raises(ValueError, match=reason):
                 host.run(kernel, 0, 1)
 

@@ -19,7 +19,10 @@ pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the micr
 def program(own_build: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("machine") / "harness"
     includes = [f"-I{ROOT / 'native'}", f"-I{sysconfig.get_path('include')}"]
-    objects = [str(own_build.objects / name) for name in ("machine.o", "guest.o", "kernels.o")]
+    objects = [
+        str(own_build.objects / name)
+        for name in ("machine.o", "guest.o", "kernels.o", "kernels_system.o", "kernels_exits.o")
+    ]
     source = str(Path(__file__).with_name("machine_harness.c"))
     command = ["cc", "-std=gnu11", "-O2", "-Wall", "-Werror", "-static", *includes, source, *objects, "-o", str(path)]
     subprocess.run(command, check=True, timeout=60)
