@@ -14,8 +14,6 @@ import msgspec
 from vprobe.errors import InvalidFileError
 from vprobe.model import Run, Samples, Visit
 
-BUDGET_BYTES = 1_000_000
-"""Compressed data that one page carries; base64 makes a third more of it."""
 BYTES_A_NUMBER = 4.4
 """What a sample of seven digits takes, compressed."""
 MAXIMUM_BYTES = 1 << 30
@@ -39,7 +37,7 @@ class Embedded:
         return self.timings and self.rounds_kept == 1
 
 
-def embed(run: Run, budget_bytes: int = BUDGET_BYTES) -> Embedded:
+def embed(run: Run, budget_bytes: int) -> Embedded:
     """The run, compressed; where it does not fit, first without the times of blocks, then with fewer rounds."""
     affordable = budget_bytes / BYTES_A_NUMBER
     values, timings = _numbers(run)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
@@ -30,6 +31,10 @@ from .sections import (
     verdict,
 )
 
+PAGE_BYTES = 2_850_000
+"""What a page may weigh. The data takes what the sections leave, within limits; base64 makes four bytes of three."""
+LEAST_DATA_BYTES, MOST_DATA_BYTES = 250_000, 1_200_000
+
 SECTIONS: tuple[Section, ...] = (
     verdict.SECTION,
     runs.SECTION,
@@ -42,7 +47,6 @@ SECTIONS: tuple[Section, ...] = (
     evidence.SECTION,
     method.SECTION,
     glossary.SECTION,
-    data.SECTION,
 )
 
 
@@ -83,13 +87,17 @@ def content_security_policy() -> str:
 
 def html(report: Report) -> str:
     """The report as one HTML document."""
+    parts = [(section.key, part) for section in SECTIONS if (part := section_html(section, report))]
+    left = PAGE_BYTES - sum(len(part.encode()) for _, part in parts)
+    room = replace(report, data_bytes=min(max(left * 3 // 4, LEAST_DATA_BYTES), MOST_DATA_BYTES))
+    parts.append((data.SECTION.key, section_html(data.SECTION, room) or Markup("")))
     return (
         environment()
         .get_template("page.html")
         .render(
             t=report.texts,
             report=report,
-            parts=[(section.key, part) for section in SECTIONS if (part := section_html(section, report))],
+            parts=parts,
             policy=content_security_policy(),
             css=asset("report.css"),
             js=asset("report.js"),

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from vprobe.analysis import compare
+from vprobe.measure.plan import BASE
 from vprobe.model import Comparisons, GateReport, Run
 
 from .texts import Texts
@@ -20,15 +22,25 @@ class Measured:
     run: Run
     comparisons: Comparisons
 
+    @classmethod
+    def of(cls, label: str, run: Run) -> Measured:
+        """The run compared within itself. Without the base there is nothing to compare, but still a run to show."""
+        has_base = any(arm.environment == BASE or arm.variant is not None for arm in run.arms)
+        return cls(label, run, compare(run) if has_base else Comparisons({}, ()))
+
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a report shows. `across[i]` compares run i + 1 with the first."""
+    """Everything that a report shows. `across[i]` compares run i + 1 with the first.
+
+    `data_bytes`: how much compressed data the page may carry.
+    """
 
     measured: tuple[Measured, ...]
     texts: Texts
     gate: GateReport | None = None
     across: tuple[Comparisons, ...] = ()
+    data_bytes: int = 1_000_000
 
     @cached_property
     def views(self) -> tuple[View, ...]:

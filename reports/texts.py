@@ -20,7 +20,7 @@ LANGUAGES = ("en", "zh-CN")
 
 
 class Texts:
-    """The catalog of one language: texts("heatmap.title"), texts("verdict.boots", count=9)."""
+    """The catalog of one language: texts("heatmap.title"), texts("detail.caption", workload=name)."""
 
     def __init__(self, language: str, entries: Mapping[str, str]) -> None:
         self.language = language

@@ -82,6 +82,9 @@ class Series:
     @cached_property
     def boot_medians(self) -> Floats:
         """The median of each boot, in order."""
+        boots = len(self.by_boot)
+        if boots and all(len(values) * boots == len(self.values) for values in self.by_boot):
+            return np.asarray(np.median(self.values.reshape(boots, -1), axis=1))
         return np.array([float(np.median(values)) for values in self.by_boot])
 
     @cached_property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from .. import quantities
-from ..embedded import BUDGET_BYTES, Embedded, embed
+from ..embedded import Embedded, embed
 from ..report import Report, Section
 from ..texts import Texts
 
@@ -31,7 +31,7 @@ class Context:
 
 def context(report: Report) -> Context:
     """Every run of the report, in an equal share of the page's budget."""
-    share = BUDGET_BYTES // len(report.measured)
+    share = report.data_bytes // len(report.measured)
     return Context(tuple(_item(one.label, embed(one.run, share), report.texts) for one in report.measured))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from markupsafe import Markup
@@ -21,6 +20,7 @@ from .heatmap import tone
 
 POINTS = 40_000
 """Samples that the whole page draws, in each of its two kinds of plot; the data inside the page has more."""
+FEWEST_POINTS = 60
 LIKE = 1.6
 """Arms whose medians are at most this many times apart share an axis."""
 STRIP_HEIGHT = 40
@@ -35,8 +35,9 @@ class Budget:
 
     @classmethod
     def of(cls, views: Sequence[View]) -> Budget:
-        """Share POINTS evenly."""
-        return cls(max(POINTS // max(sum(len(view.series) for view in views), 1), 40))
+        """Share POINTS evenly; where each would get only a few, none is drawn: boxes and medians say more."""
+        share = POINTS // max(sum(len(view.series) for view in views), 1)
+        return cls(share if share >= FEWEST_POINTS else 0)
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def _detail(view: View, workload: WorkloadView, budget: Budget, texts: Texts) ->
         groups=groups,
         limit="±" + quantities.percent(limit),
         drawn=texts(
-            "detail.drawn_all" if drawn == samples else "detail.drawn",
+            "detail.drawn_all" if drawn == samples else "detail.drawn" if drawn else "detail.drawn_none",
             drawn=f"{drawn:,}",
             count=f"{samples:,}",
             limit="±" + quantities.percent(limit),
@@ -253,7 +254,6 @@ def _strip(
     p5, p25, p50, p75, p95 = (float(value) for value in np.percentile(values, (5, 25, 50, 75, 95)))
     chosen = paths.thinned(len(values), budget.points)
     medians = series.boot_medians
-    spans = _boot_spans(len(medians))
     away = medians / p50 - 1 if p50 else medians * 0
     return Strip(
         arm=arm,
@@ -269,7 +269,7 @@ def _strip(
             range=quantities.quantity_range(p25, p75, workload.unit),
         ),
         order_dots=_order_dots(series, chosen, limit),
-        order_steps=paths.steps(spans, _heights(away, limit)),
+        order_steps=paths.staircase(_boot_edges(len(medians)), _heights(away, limit)),
         boots=len(medians),
         order_words=texts(
             "detail.order_words",
@@ -280,9 +280,8 @@ def _strip(
     )
 
 
-def _boot_spans(count: int) -> list[tuple[int, int]]:
-    edges = [round(scales.WIDTH * boot / count) for boot in range(count + 1)]
-    return list(pairwise(edges))
+def _boot_edges(count: int) -> list[int]:
+    return [round(scales.WIDTH * boot / count) for boot in range(count + 1)]
 
 
 def _heights(shares: Floats, limit: float) -> list[int]:

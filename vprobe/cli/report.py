@@ -80,7 +80,7 @@ def write_report(runs: Sequence[tuple[str, Run]], path: Path) -> None:
 def _prepare(runs: Sequence[tuple[str, Run]], verdict: GateReport | None, language: str) -> reports.Report:
     """Every run compared within itself, and the later ones with the first."""
     return reports.prepare(
-        [reports.Measured(name, run, compare(run)) for name, run in runs],
+        [reports.Measured.of(name, run) for name, run in runs],
         [compare(run, runs[0][1]) for _, run in runs[1:]],
         verdict,
         language=language,
