@@ -28,6 +28,7 @@ CLASSES = {
     "nspawn": "os-level",
     "lxc": "os-level",
     "podman": "os-level",
+    "docker": "os-level",
     "gvisor": "user-space-kernel",
     "namespaces": "os-level",
     "runc": "os-level",

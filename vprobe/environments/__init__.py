@@ -34,6 +34,7 @@ BUILT_IN = {
     "crun": "oci",
     "gvisor": "gvisor",
     "podman": "podman",
+    "docker": "docker",
     "kvm": "kvm",
 }
 """Name -> module of this package, in the order in which they are shown. Listed so that no name loads a module."""

@@ -61,7 +61,7 @@ class Runtime:
             user_namespace=rootless,
             mounts=(bundle.write(replace(launch, argv=inside)), *cover),
             teardown=(process.Teardown((*command, "delete", "--force", container), f"{state}/{container}"),),
-            apart=self.proxies,
+            channel=process.Channel.APART if self.proxies else process.Channel.STANDARD,
         )
         return process.start(instructions, launch.session_dir)
 

@@ -111,7 +111,7 @@ class Podman:
             variables={**process.engine_variables(launch), **(rootless_variables() if rootless else {})},
             user_namespace=rootless,
             mounts=mounts(directory),
-            apart=True,
+            channel=process.Channel.APART,
         )
         return process.start(instructions, directory)
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from vprobe.environments import Launch, sessions, supervisor
@@ -21,6 +22,7 @@ LAUNCH_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 90.0
 """Longer than all that the supervisor may take: grace, kill and teardown each have their own bound."""
 SHOWN_BYTES = 2000
+FIFO_DIRECTORY, REQUESTS, ANSWERS = "channel", "requests", "answers"
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,20 @@ class Teardown:
     when_exists: str = ""
 
 
+class Channel(StrEnum):
+    """How the engine gets the agent's channel."""
+
+    STANDARD = "standard"  # as its standard input and output
+    APART = "apart"  # as descriptors 3 and 4, see behind_a_proxy
+    FIFOS = "fifos"  # not at all: the agent opens named pipes, see behind_fifos
+
+
 @dataclass(frozen=True)
 class Instructions:
     """What a supervisor is told: the file session.json. `argv[0]` is an absolute path; `variables` are all there are.
 
     `cgroups` are made for the engine and removed with all below. `mounts` are made in a mount namespace of the engine's
-    own; for a normal user that takes a `user_namespace`. `apart`: the channel is on descriptors 3 and 4 of the engine
-    instead of 0 and 1, see `behind_a_proxy`.
+    own; for a normal user that takes a `user_namespace`. `setup` is run before the engine is started.
     """
 
     argv: tuple[str, ...]
@@ -58,8 +67,9 @@ class Instructions:
     cgroups: tuple[str, ...] = ()
     user_namespace: bool = False
     mounts: tuple[Mount, ...] = ()
+    setup: tuple[tuple[str, ...], ...] = ()
     teardown: tuple[Teardown, ...] = ()
-    apart: bool = False
+    channel: Channel = Channel.STANDARD
     grace_s: float = 2.0
     terminate_s: float = 2.0
     run_directory: str = ""
@@ -224,8 +234,8 @@ def start(instructions: Instructions, session_dir: Path) -> ProcessSession:
     run = sessions.run_of(session_dir)
     document = asdict(instructions) | {"run_directory": str(run) if run else ""}
     (session_dir / supervisor.INSTRUCTIONS).write_text(json.dumps(document), encoding="utf-8")
-    stdin, to_agent = os.pipe()
-    from_agent, stdout = os.pipe()
+    fifos = instructions.channel is Channel.FIFOS
+    to_agent, from_agent, stdin, stdout = open_fifos(session_dir) if fifos else open_pipes()
     control, control_end = os.pipe()
     status_end, status = os.pipe()
     tail = os.memfd_create("vprobe-stderr")
@@ -244,6 +254,38 @@ def behind_a_proxy(argv: tuple[str, ...]) -> tuple[str, ...]:
     Descriptors that such an engine is told to preserve reach the inside as they are; a shell puts them into place.
     """
     return ("/bin/sh", "-c", 'exec "$@" <&3 >&4 3<&- 4>&-', "sh", *argv)
+
+
+def behind_fifos(launch: Launch) -> tuple[str, ...]:
+    """What an engine should run inside that passes no descriptors on: a shell opens the channel by its names."""
+    directory = str(launch.session_dir / FIFO_DIRECTORY)
+    return ("/bin/sh", "-c", f'exec "$@" <"$0/{REQUESTS}" >"$0/{ANSWERS}"', directory, *launch.argv)
+
+
+def open_pipes() -> tuple[int, int, int, int]:
+    """A channel of two pipes: the controller's ends to write and to read, the supervisor's ends to read and to write."""
+    requests, to_agent = os.pipe()
+    from_agent, answers = os.pipe()
+    return to_agent, from_agent, requests, answers
+
+
+def open_fifos(session_dir: Path) -> tuple[int, int, int, int]:
+    """A channel of two named pipes, in the order of open_pipes.
+
+    No end waits for the agent to open its own: the supervisor keeps its two until the engine has ended, so that the
+    controller can write at once, and sees the end of the channel when the engine has ended and not before.
+    """
+    directory = session_dir / FIFO_DIRECTORY
+    directory.mkdir(mode=0o755)
+    for name in (REQUESTS, ANSWERS):
+        os.mkfifo(directory / name)
+        (directory / name).chmod(0o666)  # of whoever is root inside; the session's directory keeps others out
+    requests = os.open(directory / REQUESTS, os.O_RDONLY | os.O_NONBLOCK)
+    to_agent = os.open(directory / REQUESTS, os.O_WRONLY)
+    from_agent = os.open(directory / ANSWERS, os.O_RDONLY | os.O_NONBLOCK)
+    answers = os.open(directory / ANSWERS, os.O_WRONLY)
+    os.set_blocking(from_agent, True)
+    return to_agent, from_agent, requests, answers
 
 
 def plain(launch: Launch) -> Instructions:

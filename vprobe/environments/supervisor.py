@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 TAIL_BYTES = 8192
 KILL_DEADLINE_S = 10.0
-TEARDOWN_TIMEOUT_S = 20.0
+COMMAND_TIMEOUT_S = 20.0
 CGROUP_DEADLINE_S = 2.0
 INSTRUCTIONS = "session.json"
 SESSION_VARIABLE = "VPROBE_SESSION"
@@ -100,11 +100,14 @@ def make_mounts(mounts: list[dict[str, Any]]) -> None:
         check(libc.mount(source, target, *arguments), f"mount {mount['target']}")
 
 
-def set_channel_apart() -> None:
-    """Move the channel from the standard descriptors to 3 and 4."""
+def place_channel(channel: str) -> None:
+    """Leave the channel where it is ("standard"), move it to 3 and 4 ("apart"), or keep it from the engine ("fifos")."""
+    if channel == "standard":
+        return
     null = os.open(os.devnull, os.O_RDWR)
     for standard, apart in enumerate(APART):
-        os.dup2(standard, apart)
+        if channel == "apart":
+            os.dup2(standard, apart)
         os.dup2(null, standard)
 
 
@@ -125,8 +128,7 @@ def become_engine(instructions: dict[str, Any], parent: int, status: int, errors
         if os.getppid() != parent:
             os._exit(1)  # the supervisor died before the line above took effect
         status = fcntl.fcntl(status, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_DESCRIPTOR)
-        if instructions["apart"]:
-            set_channel_apart()
+        place_channel(instructions["channel"])
         os.chdir(instructions["working_directory"])
         argv, variables = instructions["argv"], instructions["variables"]
         os.write(status, b"launched %d %d\n" % (time.monotonic_ns(), os.getpid()))
@@ -188,6 +190,7 @@ class Supervisor:
         signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
         self.signalled = False
         self.controller_asked = False
+        self.forgotten = False
 
     def run(self) -> None:
         """The whole life of the session."""
@@ -195,9 +198,12 @@ class Supervisor:
             signal.signal(number, self._signal)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         check(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
-        self.start_engine()
-        self.watch(None)
+        if self.set_up():
+            self.start_engine()
+            self.watch(None)
         self.end()
+        if self.engine_status:
+            self.forget()  # it did not end in peace: what an engine's daemon runs may still be there
         self.say(b"gone %d %d\n" % (time.monotonic_ns(), self.engine_status))
         self.clean()
 
@@ -210,6 +216,15 @@ class Supervisor:
         with contextlib.suppress(BrokenPipeError):
             os.write(self.status, line)
 
+    def set_up(self) -> bool:
+        """Run the commands that the engine needs first. False, with the reason in the tail, where one fails."""
+        for argv in self.instructions["setup"]:
+            trouble = run_bounded(argv, self.instructions["variables"])
+            if trouble:
+                self.note(f"vprobe supervisor: {trouble}\n".encode())
+                return False
+        return True
+
     def start_engine(self) -> None:
         """Fork the engine and let go of the agent's channel, so that its ends tell who is still there."""
         self.errors, errors_end = os.pipe2(os.O_CLOEXEC)
@@ -219,6 +234,11 @@ class Supervisor:
         if self.engine == 0:
             become_engine(self.instructions, myself, self.status, errors_end)
         os.close(errors_end)
+        if self.instructions["channel"] != "fifos":
+            self.let_go_of_channel()
+
+    def let_go_of_channel(self) -> None:
+        """Close the supervisor's own ends of the channel."""
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for channel_end in (0, 1):
             os.dup2(null, channel_end)
@@ -280,6 +300,7 @@ class Supervisor:
             signal_all([self.engine], signal.SIGTERM)
             self.watch(self.instructions["terminate_s"])
         self.kill()
+        self.let_go_of_channel()
         while select.select([self.errors], [], [], 0)[0] and self.drain():
             pass
 
@@ -293,11 +314,16 @@ class Supervisor:
                 self.note(b"vprobe supervisor: cannot be killed: %a\n" % descendants(os.getpid()))
                 os._exit(1)
 
+    def forget(self) -> None:
+        """Let the engine forget the session, once."""
+        if not self.forgotten:
+            self.forgotten = True
+            for line in forget(self.instructions, self.directory):
+                self.note(f"vprobe supervisor: {line}\n".encode())
+
     def clean(self) -> None:
-        """Let the engine forget the session, remove its directory, and that of the run if the controller is dead."""
-        trouble = forget(self.instructions, self.directory)
-        if trouble:
-            self.note("".join(f"vprobe supervisor: {line}\n" for line in trouble).encode())
+        """Remove what is left but processes: the directory of the run, too, if the controller is dead."""
+        self.forget()
         remove(self.directory)
         self.say(b"clean %d\n" % time.monotonic_ns())
         if not self.controller_asked:
@@ -311,7 +337,7 @@ class Supervisor:
 # --- cleaning, also after a supervisor that was killed ----------------------------------------------------------------------
 
 
-def run_teardown(argv: list[str], variables: dict[str, str]) -> str:
+def run_bounded(argv: list[str], variables: dict[str, str]) -> str:
     """Run one command of the engine, bounded in time; "" or what went wrong."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     moves = [(os.POSIX_SPAWN_DUP2, null, number) for number in (0, 1, 2)]
@@ -321,7 +347,7 @@ def run_teardown(argv: list[str], variables: dict[str, str]) -> str:
         return f"{argv[0]}: {error.strerror}"
     finally:
         os.close(null)
-    deadline = time.monotonic() + TEARDOWN_TIMEOUT_S
+    deadline = time.monotonic() + COMMAND_TIMEOUT_S
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
@@ -330,14 +356,14 @@ def run_teardown(argv: list[str], variables: dict[str, str]) -> str:
         if time.monotonic() > deadline:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            return f"{' '.join(argv)}: no end within {TEARDOWN_TIMEOUT_S:.0f} s"
+            return f"{' '.join(argv)}: no end within {COMMAND_TIMEOUT_S:.0f} s"
         time.sleep(0.002)
 
 
 def forget(instructions: dict[str, Any], directory: str) -> list[str]:
     """Run the teardown commands that are due, remove cgroups and detach mounts; what went wrong, one line each."""
     due = [one for one in instructions["teardown"] if not one["when_exists"] or os.path.lexists(one["when_exists"])]
-    trouble = [run_teardown(one["argv"], instructions["variables"]) for one in due]
+    trouble = [run_bounded(one["argv"], instructions["variables"]) for one in due]
     trouble += [remove_cgroup(path) for path in instructions["cgroups"] if os.path.isdir(path)]
     trouble += [
         f"umount {target}: {os.strerror(ctypes.get_errno())}"

@@ -93,14 +93,14 @@ def test_descendants() -> None:
         supervisor.signal_all([*found, child.pid], 9)
 
 
-def test_teardown_reports_failure_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_reports_failure_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that fails, one that is not there and one that hangs each say so in one line."""
-    monkeypatch.setattr(supervisor, "TEARDOWN_TIMEOUT_S", 0.2)
-    assert supervisor.run_teardown(["/bin/sh", "-c", "exit 0"], {}) == ""
-    assert supervisor.run_teardown(["/bin/sh", "-c", "exit 3"], {}).endswith("exit status 3")
-    assert "No such file" in supervisor.run_teardown(["/nonexistent"], {})
+    monkeypatch.setattr(supervisor, "COMMAND_TIMEOUT_S", 0.2)
+    assert supervisor.run_bounded(["/bin/sh", "-c", "exit 0"], {}) == ""
+    assert supervisor.run_bounded(["/bin/sh", "-c", "exit 3"], {}).endswith("exit status 3")
+    assert "No such file" in supervisor.run_bounded(["/nonexistent"], {})
     before = time.monotonic()
-    assert "no end within" in supervisor.run_teardown(["/bin/sleep", "20"], {})
+    assert "no end within" in supervisor.run_bounded(["/bin/sleep", "20"], {})
     assert time.monotonic() - before < 5
 
 
