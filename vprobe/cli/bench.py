@@ -162,7 +162,9 @@ def measure_shown(plan: Plan, output: Path, console: Console, *, resume: bool = 
         run = measure(plan, probe, output, resume=resume, observer=progress)
     finally:
         progress.close()
-    say(console, f"measured in {duration(progress.elapsed_s)}")
+    boots = len({visit.boot for visit in run.visits})
+    fewer = f" ({boots} of {plan.preset.boots} boots: the time budget is used up)" if boots < plan.preset.boots else ""
+    say(console, f"measured in {duration(progress.elapsed_s)}{fewer}")
     return run
 
 
