@@ -5,11 +5,12 @@ Importing the package loads nothing else, because the agent that runs inside env
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # importing typing would take longer than the rest of this module
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from vprobe.probe import probe_host as probe_host
 
 __all__ = ["__version__", "probe_host"]

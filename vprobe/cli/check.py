@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from vprobe.cli.probe import print_json, read_report
+from vprobe.cli.document import print_json
+from vprobe.cli.probe import read_report
 from vprobe.cli.probe_screen import console, printable
 from vprobe.errors import ExitCode, UsageError
 from vprobe.probe.checks import CHECKS, SCHEMA, Check, Result, run_checks

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
+from vprobe.cli.document import print_json
 from vprobe.errors import ExitCode, InvalidFileError, UsageError
 from vprobe.probe import probe_host
 from vprobe.probe.report import HostReport
@@ -97,11 +96,6 @@ def _print_report(report: HostReport, *, as_json: bool, everything: bool, raw_te
         from vprobe.cli.probe_screen import print_screen  # noqa: PLC0415
 
         print_screen(report)
-
-
-def print_json(document: Any) -> None:
-    """One document, one line end; characters outside ASCII are escaped, so that any terminal and locale will do."""
-    sys.stdout.write(json.dumps(document, indent=1) + "\n")
 
 
 def _write_capture(report: HostReport, path: str, *, with_identifiers: bool) -> int:

@@ -78,7 +78,7 @@ def decode_hypervisor(raw: Raw) -> Hypervisor:
         role=_role(kind, cpuid, signatures, findings),
         layers=layers,
         monitor=_monitor(kind, acpi.monitor, dmi) if kind else None,
-        platform=dmi.platform,
+        platform=dmi.platform or _platform_of_xen(raw, kind),
         paravirtual_features=paravirtual_features(cpuid, signatures),
     )
 
@@ -184,6 +184,12 @@ def _monitor(kind: str, by_acpi: str | None, dmi: DmiEvidence) -> str | None:
     if kind == "microsoft":
         return by_acpi
     return by_acpi or dmi.monitor or ("qemu" if kind == "qemu" else None)
+
+
+def _platform_of_xen(raw: Raw, kind: str | None) -> str | None:
+    """Amazon's Xen gives its machines UUIDs that begin with ec2."""
+    uuid = raw.text("/sys/hypervisor/uuid") or ""
+    return "aws" if kind == "xen" and uuid.lower().startswith("ec2") else None
 
 
 def _state(kind: str | None, flagged: bool | None, dmi: DmiEvidence, findings: tuple[Finding, ...]) -> State:

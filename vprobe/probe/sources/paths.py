@@ -17,22 +17,13 @@ FILES: dict[str, int] = {
         "/proc/misc",
         "/proc/sysinfo",
         "/proc/sys/kernel/osrelease",
-        "/proc/sys/kernel/ostype",
         "/proc/1/cgroup",
-        "/proc/1/cmdline",
         "/proc/1/comm",
         "/proc/1/environ",
-        "/proc/1/sched",
-        "/proc/1/status",
         "/proc/self/cgroup",
         "/proc/self/status",
-        "/proc/self/uid_map",
-        "/proc/self/gid_map",
         "/proc/xen/capabilities",
         "/proc/ppc64/lparcfg",
-        "/proc/vz/veinfo",
-        "/proc/user_beancounters",
-        "/proc/virtual/info",
         "/sysctl/security.jail.jailed",
         "/zonename",
         "/.dockerenv",
@@ -47,29 +38,14 @@ FILES: dict[str, int] = {
         "/sys/hypervisor/uuid",
         "/sys/hypervisor/guest_type",
         "/sys/hypervisor/properties/features",
-        "/sys/hypervisor/version/major",
-        "/sys/hypervisor/version/minor",
-        "/sys/hypervisor/version/extra",
         "/sys/firmware/dmi/entries/0-0/raw",
-        "/sys/firmware/dmi/tables/DMI",
         "/sys/firmware/uv/prot_virt_guest",
-        "/sys/firmware/uv/prot_virt_host",
         "/sys/devices/system/clocksource/clocksource0/available_clocksource",
-        "/sys/devices/system/clocksource/clocksource0/current_clocksource",
-        "/sys/devices/system/cpu/online",
         "/sys/devices/system/cpu/cpu0/microcode/version",
-        "/sys/fs/cgroup/cgroup.events",
-        "/sys/fs/cgroup/cgroup.type",
-        "/sys/kernel/cgroup/features",
         "/sys/module/kvm_intel/parameters/nested",
-        "/sys/module/kvm_intel/parameters/ept",
         "/sys/module/kvm_intel/parameters/tdx",
         "/sys/module/kvm_amd/parameters/nested",
-        "/sys/module/kvm_amd/parameters/npt",
         "/sys/module/kvm_amd/parameters/sev",
-        "/sys/module/kvm_amd/parameters/sev_es",
-        "/sys/module/kvm_amd/parameters/sev_snp",
-        "/sys/module/kvm/parameters/nested",
     ),
     DEFAULT_LIMIT,
 )
@@ -92,6 +68,9 @@ DMI = (
 DMI_IDENTIFIERS = ("board_serial", "chassis_serial", "product_serial", "product_uuid")
 """Files of /sys/class/dmi/id that name this one machine. Amazon's Xen guests are known by the UUID's first letters."""
 
+DMI_TABLE = "/sys/firmware/dmi/tables/DMI"
+"""All strings at once, serial numbers among them: read only where /sys/class/dmi/id is not there."""
+
 DIRECTORIES = (
     "/proc/vz",
     "/proc/bc",
@@ -103,8 +82,6 @@ DIRECTORIES = (
     "/sys/class/dmi/id",
     "/sys/class/iommu",
     "/sys/class/misc",
-    "/sys/fs/cgroup/systemd",
-    "/sys/hypervisor",
     "/sys/kernel/iommu_groups",
     "/sys/module",
 )
@@ -125,12 +102,7 @@ ALL_FILES_OF = {
 }
 """Directories of which every file is read, up to so many bytes."""
 
-NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
-LINKS = (
-    *(f"/proc/{process}/ns/{kind}" for process in ("self", "1") for kind in NAMESPACES),
-    "/proc/1/root",
-    "/proc/self/root",
-)
+LINKS = tuple(f"/proc/self/ns/{kind}" for kind in ("cgroup", "ipc", "pid", "user", "uts"))
 
 STATUS = (
     "/",
@@ -140,7 +112,6 @@ STATUS = (
     "/dev/sev-guest",
     "/dev/tdx_guest",
     "/dev/sgx_enclave",
-    "/dev/vsock",
 )
 
 CACHE_INDEXES = range(8)

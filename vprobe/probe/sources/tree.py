@@ -166,6 +166,8 @@ def _conditional_files(
     if not isinstance(directories["/sys/class/dmi/id"], Unread):
         names = paths.DMI + (paths.DMI_IDENTIFIERS if with_identifiers else ())
         wanted += [f"/sys/class/dmi/id/{name}" for name in names]
+    else:
+        wanted.append(paths.DMI_TABLE)
     if not isinstance(directories["/proc/device-tree"], Unread):
         wanted += [f"/proc/device-tree/{name}" for name in paths.DEVICE_TREE]
     if not with_cpuid:
