@@ -87,7 +87,7 @@ def _print_report(report: HostReport, *, as_json: bool, everything: bool, raw_te
 
         sys.stdout.write(format_cpuid(report.raw))
     elif as_json:
-        print_json(report.document())
+        print_json(report.document() | ({"details": report.details()} if everything else {}))
     elif everything:
         from vprobe.cli.probe_details import print_details  # noqa: PLC0415 - rich is not loaded for --json
 

@@ -18,7 +18,7 @@ def print_details(report: HostReport) -> None:
     output = console(wrap=False)
     _print_flags(report, output)
     for cpu, leaves in list(report.raw.cpuid.items())[:1]:
-        _title(output, f"CPUID of CPU {cpu}")
+        _title(output, f"CPUID of CPU {cpu}" + (" (--raw has the others)" if len(report.raw.cpuid) > 1 else ""))
         for leaf in decode_leaves(Cpuid(leaves)):
             _print_leaf(leaf, output)
     _print_differences(report, output)
@@ -69,8 +69,14 @@ def _print_differences(report: HostReport, output: Console) -> None:
 def _print_msrs(report: HostReport, output: Console) -> None:
     for cpu, values in list(report.raw.msrs.items())[:1]:
         _title(output, f"MSRs of CPU {cpu}")
+        failed: dict[str, list[str]] = {}
         for index, value in values.items():
-            _line(output, f"{index:08x} " + (value.name if isinstance(value, Unread) else f"{value:016x}"))
+            if isinstance(value, Unread):
+                failed.setdefault(value.name, []).append(f"{index:08x}")
+            else:
+                _line(output, f"{index:08x} {value:016x}")
+        for name, indexes in failed.items():
+            _line(output, f"not read ({name}): {' '.join(indexes)}")
 
 
 def _print_controls(report: HostReport, output: Console) -> None:

@@ -14,7 +14,7 @@ from vprobe.probe.decode.subject import Subject
 from vprobe.probe.decode.svm import Amdv, decode_amdv
 from vprobe.probe.decode.vmx import Vtx, decode_vtx
 from vprobe.probe.facts import Fact
-from vprobe.probe.raw import Raw
+from vprobe.probe.raw import Raw, Unread
 from vprobe.probe.record import Record
 from vprobe.states import State
 
@@ -73,6 +73,22 @@ class HostReport(Record):
             "mitigations": dict(self.mitigations),
             "inconsistent_cpus": list(self.inconsistent_cpus),
         }
+
+    def details(self) -> dict[str, Any]:
+        """What `--all --json` adds to the document: every leaf of every CPU in words, and every MSR that was tried."""
+        from vprobe.probe.decode.leaves import decode_leaves  # noqa: PLC0415 - not for the document
+
+        leaves = {
+            str(cpu): [leaf.document() for leaf in decode_leaves(Cpuid(own))] for cpu, own in self.raw.cpuid.items()
+        }
+        msrs = {
+            str(cpu): {
+                f"{index:#x}": value.name if isinstance(value, Unread) else f"{value:#x}"
+                for index, value in own.items()
+            }
+            for cpu, own in self.raw.msrs.items()
+        }
+        return {"cpuid": leaves, "msrs": msrs}
 
 
 def decode(raw: Raw) -> HostReport:

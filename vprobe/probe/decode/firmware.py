@@ -46,6 +46,7 @@ class Technology(Record):
     lock: Lock
     keeper: Keeper | None  # None: no hypervisor was found
     known_model: bool  # every processor of this model has the technology
+    kvm_works: bool  # a VM was created here
     evidence: tuple[str, ...]
 
 
@@ -59,7 +60,9 @@ def technology_state(technology: Technology) -> Fact:
     if technology.flag:
         return _with_flag(technology)
     if technology.keeper is not None:
-        return technology.keeper.hides(name).replace(evidence=evidence)
+        hidden = technology.keeper.hides(name)
+        reason = hidden.reason + ("; KVM works here all the same" if technology.kvm_works else "")
+        return hidden.replace(reason=reason, evidence=evidence)
     return _without_flag(technology)
 
 

@@ -6,6 +6,10 @@ from vprobe.probe.decode.cpuid import REGISTER_NUMBERS, Cpuid
 from vprobe.probe.raw import Raw
 from vprobe.probe.tables import table
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 def cpuid_flags(cpuid: Cpuid) -> tuple[str, ...]:
     """Flags of one CPU, in the order of the table's words, then those that Linux derives from them."""
@@ -20,20 +24,22 @@ def cpuid_flags(cpuid: Cpuid) -> tuple[str, ...]:
     return tuple(found)
 
 
-def word_value(cpuid: Cpuid, word: dict[str, object], flags: dict[str, None]) -> int:
+def word_value(cpuid: Cpuid, word: dict[str, Any], flags: dict[str, None]) -> int:
     """The register that one row of the table names; 0 where the row does not apply to this CPU."""
-    vendors, needs = word.get("vendors"), word.get("needs")
-    families = word.get("families")
-    if isinstance(vendors, list) and cpuid.vendor not in vendors:
+    needs = word.get("needs")
+    if not applies(cpuid, word) or (needs is not None and needs not in flags):
         return 0
-    if isinstance(families, list) and cpuid.signature[0] not in families:
-        return 0
-    if needs is not None and needs not in flags:
-        return 0
-    leaf, subleaf = int(str(word["leaf"]), 16), int(str(word["subleaf"]))
+    leaf, subleaf = int(word["leaf"], 16), word["subleaf"]
     if leaf == 7 and subleaf > cpuid.register(7, 0):
         return 0
-    return cpuid.register(leaf, REGISTER_NUMBERS[str(word["register"])], subleaf)
+    return cpuid.register(leaf, REGISTER_NUMBERS[word["register"]], subleaf)
+
+
+def applies(cpuid: Cpuid, word: dict[str, Any]) -> bool:
+    """The row is one for this CPU's maker and family."""
+    if "vendors" in word and cpuid.vendor not in word["vendors"]:
+        return False
+    return "families" not in word or cpuid.signature[0] in word["families"]
 
 
 def unnamed_bits(cpuid: Cpuid) -> dict[str, tuple[int, ...]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vprobe.probe.decode.cpuid import REGISTER_NUMBERS, Cpuid, Vendor, register_text
+from vprobe.probe.decode.flags import applies
+from vprobe.probe.decode.signatures import find_signatures
 from vprobe.probe.raw import Registers
 from vprobe.probe.record import Record
 from vprobe.probe.tables import table
@@ -81,6 +83,8 @@ def _decode(cpuid: Cpuid, leaf: int, subleaf: int, name: str, registers: Registe
 
 def _field_rows(leaf: int, subleaf: int, register: str) -> list[tuple[int, int, str]]:
     """Rows of this very subleaf, else those of every subleaf."""
+    if leaf >> 28 == HYPERVISOR_PREFIX and not leaf & 0xFF and register == "eax":
+        return [(31, 0, "highest_hypervisor_leaf")]
     key = f"{leaf:#010x}"
     rows = [row for row in table("cpuid_fields")["words"] if row["leaf"] == key and row["register"] == register]
     own = next((row for row in rows if row["subleaf"] == subleaf), None)
@@ -92,8 +96,10 @@ def _flag_rows(cpuid: Cpuid, leaf: int, subleaf: int, register: str) -> dict[int
     """Flags by bit, from the tables of flags, of SVM and of SEV."""
     rows: dict[int, str] = {}
     key = f"{leaf:#010x}"
+    if leaf >> 28 == HYPERVISOR_PREFIX:
+        return _paravirtual_rows(cpuid, leaf, register) if subleaf == 0 else {}
     for word in table("cpuid_flags")["words"]:
-        if (word["leaf"], word["subleaf"], word["register"]) == (key, subleaf, register):
+        if (word["leaf"], word["subleaf"], word["register"]) == (key, subleaf, register) and applies(cpuid, word):
             rows |= {int(bit): name for bit, name in word["bits"].items()}
     if cpuid.vendor is Vendor.AMD:
         own = {0x8000000A: "svm_features", 0x8000001F: "sev_features"}.get(leaf)
@@ -105,6 +111,14 @@ def _flag_rows(cpuid: Cpuid, leaf: int, subleaf: int, register: str) -> dict[int
         basic = _flag_rows(cpuid, 1, 0, "edx")
         rows |= {bit: name for bit, name in basic.items() if bit not in rows and bit in DOUBLED_BITS}
     return rows
+
+
+def _paravirtual_rows(cpuid: Cpuid, leaf: int, register: str) -> dict[int, str]:
+    """Features of the block of hypervisor leaves that this leaf belongs to."""
+    kind = next((found.kind for found in find_signatures(cpuid) if found.base == leaf & ~0xFF), "")
+    rows = table("paravirtual_features")["words"]
+    words = (row for row in rows if (row["kind"], row["offset"], row["register"]) == (kind, leaf & 0xFF, register))
+    return {int(bit): name for word in words for bit, name in word["bits"].items()}
 
 
 DOUBLED_BITS = {*range(10), *range(12, 18), 23, 24}

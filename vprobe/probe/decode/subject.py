@@ -38,6 +38,11 @@ class Subject(Record):
             return None if self.is_x86 is not False else False
         return name in self.cpu.flags
 
+    @property
+    def kvm_works(self) -> bool:
+        """A VM was created here, whatever the flags say."""
+        return self.raw.kvm is not None and self.raw.kvm.create_vm == 0
+
     def known_model(self, technology: str) -> bool:
         """Every processor of this model has the technology, whatever its name."""
         rows = table("known_models")[technology]

@@ -84,6 +84,7 @@ def decode_vtx(subject: Subject) -> Vtx:
         lock=_lock(raw, feature_control),
         keeper=subject.keeper,
         known_model=subject.known_model("vtx"),
+        kvm_works=subject.kvm_works,
         evidence=_evidence(subject, feature_control),
     )
     return Vtx(

@@ -155,7 +155,7 @@ def _read_aida(lines: Iterable[str]) -> tuple[_Cpus, tuple[str, ...]]:
 def _aida_header(line: str, cpus: _Cpus) -> None:
     """ "------[ CPUID Registers / Logical CPU #0 ]------", "CPUID Registers (CPU #2 Virtual):" and their like."""
     section = AIDA_SECTION.match(line)
-    title = section[1] if section else line if line.lstrip().startswith("CPUID Registers") else ""
+    title = section[1] if section else line if line.lstrip().startswith(("CPUID Registers", "MSR Registers")) else ""
     if not title:
         return
     numbered = re.search(r"CPU\s*#\s*(\d{1,5})", title, re.I)
