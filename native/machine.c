@@ -51,13 +51,13 @@ static int set_vtx_pages(int vm, struct failure *failure) {
     return 0;
 }
 
-static int set_memory(int vm, uint32_t slot, uint64_t address, const uint8_t *host, uint64_t bytes,
-                      struct failure *failure) {
+int kvm_set_memory(int vm, uint32_t slot, uint64_t address, const uint8_t *host, uint64_t bytes,
+                   struct failure *failure) {
     struct kvm_userspace_memory_region region = {.slot = slot,
                                                  .guest_phys_addr = address,
                                                  .memory_size = bytes,
                                                  .userspace_addr = (uint64_t)(uintptr_t)host};
-    if (bytes != 0 && ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) == -1)
+    if (ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) == -1)
         return fail(failure, "KVM_SET_USER_MEMORY_REGION");
     return 0;
 }
@@ -190,8 +190,9 @@ static int create(struct machine *machine, int kvm, uint8_t *memory, const struc
         return -1;
     machine->vm = kvm_create_vm(kvm, failure);
     if (machine->vm == -1 || set_vtx_pages(machine->vm, failure) == -1 ||
-        set_memory(machine->vm, 0, 0, machine->system, machine->system_bytes, failure) == -1 ||
-        set_memory(machine->vm, 1, GUEST_MEMORY, memory, layout->memory_bytes, failure) == -1)
+        kvm_set_memory(machine->vm, 0, 0, machine->system, machine->system_bytes, failure) == -1 ||
+        (layout->memory_bytes != 0 &&
+         kvm_set_memory(machine->vm, 1, GUEST_MEMORY, memory, layout->memory_bytes, failure) == -1))
         return -1;
     machine->vcpu = kvm_create_vcpu(machine->vm, failure);
     if (machine->vcpu == -1 || map_run(machine, kvm, failure) == -1)

@@ -67,6 +67,9 @@ enum outcome machine_continue(struct machine *machine, struct failure *failure);
 int kvm_open(struct failure *failure);
 int kvm_create_vm(int kvm, struct failure *failure);
 int kvm_create_vcpu(int vm, struct failure *failure);
+/* A slot of memory of `bytes`, that is whole pages, at guest-physical `address`; 0 bytes remove the slot. */
+int kvm_set_memory(int vm, uint32_t slot, uint64_t address, const uint8_t *host, uint64_t bytes,
+                   struct failure *failure);
 
 #endif
 #endif

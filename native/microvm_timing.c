@@ -29,24 +29,61 @@ static int time_create_vcpu(int kvm, uint64_t *ns, struct failure *failure) {
     return vcpu == -1 ? -1 : 0;
 }
 
+/* A slot added to a VM that has one already. */
+static int time_memory_slot(int kvm, uint64_t *ns, struct failure *failure) {
+    static _Alignas(4096) uint8_t page[2 * 4096];
+    int vm = kvm_create_vm(kvm, failure);
+    if (vm == -1)
+        return -1;
+    int status = kvm_set_memory(vm, 0, 0, page, 4096, failure);
+    uint64_t start = clock_ns();
+    if (status == 0)
+        status = kvm_set_memory(vm, 1, GUEST_MEMORY, page + 4096, 4096, failure);
+    *ns += clock_ns() - start;
+    close(vm);
+    return status;
+}
+
+static int create_machine(struct machine *machine, struct failure *failure) {
+    static const uint32_t nonce[3] = {0, 0, 0};
+    const struct layout layout = {0, 4096};
+    return machine_create(machine, NULL, &layout, nonce, failure);
+}
+
+static int run_first_instruction(struct machine *machine, struct failure *failure) {
+    enum outcome outcome;
+    do
+        outcome = machine_continue(machine, failure);
+    while (outcome == INTERRUPTED);
+    if (outcome == UNEXPECTED)
+        return fail_with(failure, "KVM_RUN (first instruction)", EIO);
+    return outcome == FINISHED ? 0 : -1;
+}
+
 /* From the first KVM_RUN of a new machine to the exit of its first OUT. */
 static int time_first_instruction(int kvm, uint64_t *ns, struct failure *failure) {
     (void)kvm;
-    static const uint32_t nonce[3] = {0, 0, 0};
-    struct layout layout = {0, 4096};
     struct machine machine;
-    if (machine_create(&machine, NULL, &layout, nonce, failure) == -1)
+    if (create_machine(&machine, failure) == -1)
         return -1;
-    enum outcome outcome;
     uint64_t start = clock_ns();
-    do
-        outcome = machine_continue(&machine, failure);
-    while (outcome == INTERRUPTED);
+    int status = run_first_instruction(&machine, failure);
     *ns += clock_ns() - start;
     machine_destroy(&machine);
-    return outcome == FINISHED ? 0
-           : outcome == FAILED ? -1
-                               : fail_with(failure, "KVM_RUN (first instruction)", EIO);
+    return status;
+}
+
+/* The end of a machine that has run: its descriptors closed, its memory unmapped. */
+static int time_destroy(int kvm, uint64_t *ns, struct failure *failure) {
+    (void)kvm;
+    struct machine machine;
+    if (create_machine(&machine, failure) == -1)
+        return -1;
+    int status = run_first_instruction(&machine, failure);
+    uint64_t start = clock_ns();
+    machine_destroy(&machine);
+    *ns += clock_ns() - start;
+    return status;
 }
 
 typedef int timed_step(int kvm, uint64_t *ns, struct failure *failure);
@@ -57,7 +94,9 @@ static timed_step *find_step(PyObject *operation) {
         timed_step *step;
     } steps[] = {{"create_vm", time_create_vm},
                  {"create_vcpu", time_create_vcpu},
-                 {"first_instruction", time_first_instruction}};
+                 {"memory_slot", time_memory_slot},
+                 {"first_instruction", time_first_instruction},
+                 {"destroy", time_destroy}};
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
         if (PyUnicode_CompareWithASCIIString(operation, steps[i].name) == 0)
             return steps[i].step;

@@ -344,14 +344,14 @@ def test_ten_thousand_machines_leave_nothing() -> None:
     assert abs(mappings() - before[1]) <= 2  # the allocator's own arenas
 
 
-@pytest.mark.parametrize("operation", ["create_vm", "create_vcpu", "first_instruction"])
+@pytest.mark.parametrize("operation", ["create_vm", "create_vcpu", "memory_slot", "first_instruction", "destroy"])
 def test_timing_leaves_nothing_and_takes_the_time_it_says(operation: str) -> None:
     """The sum of the timed parts is positive, below the whole call's time, and nothing stays open."""
     before = descriptors()
     start = time.monotonic_ns()
     total = _native.time_microvm(operation, 20)
     elapsed = time.monotonic_ns() - start
-    assert 20 * 1000 < total < elapsed
+    assert 0 < total < elapsed
     assert descriptors() == before
 
 

@@ -58,6 +58,15 @@ static void check_kernels(void) {
     uint64_t before = machine.exits;
     run(vprobe_out, 2, 5);
     report("out", machine.exits - before == 8);
+    run(vprobe_in, 2, 5);
+    report("in", machine.exits - before == 16);
+    run(vprobe_mmio, 2, 5);
+    report("mmio", machine.exits - before == 24);
+    report("vector_sse2", run(vprobe_vector_sse2, 0, 100) == 16);
+    if (machine.kernel_flags & KERNEL_AVX2)
+        report("vector_avx2", run(vprobe_vector_avx2, 0, 100) == 16);
+    else
+        puts("note: no AVX2");
     report("cpuid", run(vprobe_cpuid, 1, 2) - 1 < 0xff);
     report("hypercall is refused", run(vprobe_hypercall, 1, 2) == UINT64_MAX);
 }

@@ -35,7 +35,7 @@ def test_all_of_it_holds_on_this_kvm(program: Path) -> None:
     run = subprocess.run([str(program)], capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stdout
     lines = [line for line in run.stdout.splitlines() if not line.startswith("note")]
-    assert len(lines) == 28
+    assert len(lines) >= 34
     assert all(line.startswith("ok ") for line in lines)
 
 
