@@ -15,7 +15,8 @@ help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 bench: $(VENV)/.installed ## measure what this machine can run, and write report.html
-	@$(BIN)/vprobe envs --install-hints >&2
+	@hint=$$($(BIN)/vprobe envs --install-hints) && [ -z "$$hint" ] || \
+		printf 'for more environments, paste this as root and run make bench again:\n  %s\n' "$$hint" >&2
 	$(BIN)/vprobe bench --env auto --preset quick -o $(RUN) --report $(REPORT)
 
 test: engines $(VENV)/.installed-dev lint types ## install what the tests need, then linters, types and tests
