@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import gzip
+import math
 import re
 import zlib
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ import msgspec
 from vprobe.errors import InvalidFileError
 from vprobe.model import Run, Samples, Visit
 
-BYTES_A_NUMBER = 4.4
-"""What a sample of seven digits takes, compressed."""
+BYTES_A_VALUE, BYTES_A_TIMING, BYTES_AN_OBJECT = 4.3, 3.6, 7.0
+"""What a sample of seven digits takes compressed, what any number of a whole run does, and the names around the samples."""
+MOST_STEP = 1000
 MAXIMUM_BYTES = 1 << 30
 """Of a run that is taken out of a page."""
 
@@ -39,29 +41,30 @@ class Embedded:
 
 def embed(run: Run, budget_bytes: int) -> Embedded:
     """The run, compressed; where it does not fit, first without the times of blocks, then with fewer rounds."""
-    affordable = budget_bytes / BYTES_A_NUMBER
-    values, timings = _numbers(run)
-    if values + timings <= affordable * 1.5:
+    values, timings, objects = _numbers(run)
+    if (values + timings) * BYTES_A_TIMING <= budget_bytes * 1.1:
         found = _pack(run, 1, timings=True)
         if found.compressed_bytes <= budget_bytes:
             return found
-    step = max(1, round(values / affordable))
+    room = max(budget_bytes * 0.97 - objects * BYTES_AN_OBJECT, budget_bytes * 0.05)
+    step = max(1, math.ceil(values * BYTES_A_VALUE / room))
     while True:
         found = _pack(thinned(run, step), step, timings=False)
-        if found.compressed_bytes <= budget_bytes or step >= 1000:
+        if found.compressed_bytes <= budget_bytes or step >= MOST_STEP:
             return found
         step = max(step + 1, round(step * found.compressed_bytes / budget_bytes))
 
 
-def _numbers(run: Run) -> tuple[int, int]:
-    """How many values a run has, and how many other numbers."""
-    values = timings = 0
+def _numbers(run: Run) -> tuple[int, int, int]:
+    """How many values a run has, how many other numbers, and how many lists of samples."""
+    values = timings = objects = 0
     for visit in run.visits:
         for samples in visit.samples.values():
+            objects += 1
             values += len(samples.values)
             timings += len(samples.inside_ns or ()) + len(samples.outside_ns or ()) + len(samples.warmup_ns)
             timings += sum(len(found) for found in samples.details.values())
-    return values, timings
+    return values, timings, objects
 
 
 def _pack(run: Run, step: int, *, timings: bool) -> Embedded:

@@ -16,6 +16,7 @@ from .printable import printable
 
 Floats = NDArray[np.float64]
 NAME_CHARACTERS = 60
+QUANTILES = (1, 5, 25, 50, 75, 95, 99)
 NOISE_ENVIRONMENT = "bare-aa"
 
 
@@ -86,6 +87,11 @@ class Series:
         if boots and all(len(values) * boots == len(self.values) for values in self.by_boot):
             return np.asarray(np.median(self.values.reshape(boots, -1), axis=1))
         return np.array([float(np.median(values)) for values in self.by_boot])
+
+    @cached_property
+    def quantiles(self) -> Mapping[float, float]:
+        """The percentiles in QUANTILES of all samples."""
+        return dict(zip(QUANTILES, np.percentile(self.values, QUANTILES).tolist(), strict=True))
 
     @cached_property
     def center(self) -> float | None:

@@ -209,29 +209,29 @@ def alike(measured: Sequence[tuple[ArmView, Series]]) -> list[list[tuple[ArmView
 def _group(
     members: Sequence[tuple[ArmView, Series]], workload: WorkloadView, limit: float, budget: Budget, texts: Texts
 ) -> Group:
-    axis = _axis([series.values for _, series in members])
+    axis = _axis([series for _, series in members])
     strips = tuple(_strip(arm, series, workload, axis, limit, budget, texts) for arm, series in members)
     return Group(value_ticks(axis, workload.unit), strips)
 
 
-def _axis(values: Sequence[Floats]) -> scales.Axis:
+def _axis(members: Sequence[Series]) -> scales.Axis:
     """An axis that shows all arms but for the outermost hundredth of each."""
-    known = [series for series in values if len(series)]
-    if not known:
-        return scales.value_axis(0.0, 1.0)
-    ends = np.array([np.percentile(series, (1, 99)) for series in known])
-    return scales.value_axis(float(ends[:, 0].min()), float(ends[:, 1].max()))
+    return scales.value_axis(min(one.quantiles[1] for one in members), max(one.quantiles[99] for one in members))
 
 
 def _limit(series: Sequence[Series]) -> float:
     """The largest deviation from its own median that the run-order plots show, the same for all arms."""
-    ends = [np.percentile(np.abs(deviation(one)), 97) for one in series if len(one.values)]
-    return scales.nice_limit(max([0.005, *(float(end) for end in ends)]))
+    ends = [
+        max(one.quantiles[99] - one.quantiles[50], one.quantiles[50] - one.quantiles[1]) / abs(one.quantiles[50])
+        for one in series
+        if one.quantiles[50]
+    ]
+    return scales.nice_limit(max([0.005, *ends]))
 
 
 def deviation(series: Series) -> Floats:
     """Each sample as its distance from the median of all, in shares of it."""
-    center = float(np.median(series.values))
+    center = series.quantiles[50]
     return np.asarray(series.values / center - 1 if center else series.values * 0, dtype=np.float64)
 
 
@@ -251,7 +251,7 @@ def _strip(
     arm: ArmView, series: Series, workload: WorkloadView, axis: scales.Axis, limit: float, budget: Budget, texts: Texts
 ) -> Strip:
     values = series.values
-    p5, p25, p50, p75, p95 = (float(value) for value in np.percentile(values, (5, 25, 50, 75, 95)))
+    p5, p25, p50, p75, p95 = (series.quantiles[percent] for percent in (5, 25, 50, 75, 95))
     chosen = paths.thinned(len(values), budget.points)
     medians = series.boot_medians
     away = medians / p50 - 1 if p50 else medians * 0
@@ -303,7 +303,6 @@ def _numbers(view: View, workload: WorkloadView, arm: ArmView, series: Series, a
     row = view.rows.get((workload.key, arm.key))
     unit = workload.unit
     compared = row is not None and row.ratio is not None and row.verdict is not None
-    quartiles = np.percentile(series.values, (25, 75))
     return Numbers(
         arm=arm,
         anchor=f"{anchor}-{arm.index}",
@@ -313,7 +312,7 @@ def _numbers(view: View, workload: WorkloadView, arm: ArmView, series: Series, a
         ratio=quantities.ratio(row.ratio) + "×" if compared and row else quantities.DASH,
         interval=_interval(row, unit),
         value=quantities.quantity(series.center, unit),
-        spread=quantities.quantity_range(float(quartiles[0]), float(quartiles[1]), unit),
+        spread=quantities.quantity_range(series.quantiles[25], series.quantiles[75], unit),
         p=quantities.p_value(row.p if row else None),
         boots=f"{len(series.boot_medians)} × {round(len(series.values) / max(len(series.boot_medians), 1))}",
         detectable=quantities.percent(row.minimum_detectable if row else None),
