@@ -39,10 +39,14 @@ int host_check_unused(struct host *host) {
     return 0;
 }
 
+/* In a forked child the memory never was (MADV_DONTFORK): something else may lie at its address by now. */
 void host_close(struct host *host) {
+    bool inherited = host->block != NULL && host->owner != getpid();
     if (host->block != NULL)
-        host->release(host);
+        host->release(host, inherited);
     host->block = NULL;
+    if (inherited)
+        host->memory.address = NULL;
     memory_unmap(&host->memory);
 }
 
@@ -64,7 +68,8 @@ void host_fill_block(struct host *host) {
     host->content = BLANK;
 }
 
-static void release_block(struct host *host) {
+static void release_block(struct host *host, bool inherited) {
+    (void)inherited; /* the heap was copied */
     free(host->block);
 }
 

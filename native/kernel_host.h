@@ -57,7 +57,7 @@ struct host {
     bool busy;   /* a thread is at work on it with the GIL released */
     bool in_guest;
     int (*execute)(struct host *host, kernel_entry *entry); /* 0, or -1 with an exception */
-    void (*release)(struct host *host);                     /* frees block and what belongs to it */
+    void (*release)(struct host *host, bool inherited);     /* frees block and what belongs to it */
 };
 
 int host_parse(PyObject *args, PyObject *keywords, bool in_guest, uint64_t *memory_bytes,

@@ -98,8 +98,11 @@ static int execute_in_guest(struct host *host, kernel_entry *entry) {
 
 /* --- life -------------------------------------------------------------------------------------------- */
 
-static void release_machine(struct host *host) {
-    machine_destroy(&((struct microvm *)host)->machine);
+static void release_machine(struct host *host, bool inherited) {
+    struct microvm *vm = (struct microvm *)host;
+    if (inherited)
+        vm->machine.system = NULL; /* see host_close */
+    machine_destroy(&vm->machine);
 }
 
 static int vm_open(struct microvm *vm, uint64_t memory_bytes, uint64_t page_bytes, const uint32_t nonce[3],

@@ -6,7 +6,7 @@ takes time. All times are in TSC ticks unless the name says ns.
 """
 
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, final
 
 MACHINE: Final[str]
 """Machine that the extension was compiled for, as in uname -m: "x86_64", "aarch64", …"""
@@ -125,6 +125,7 @@ def spawn_echo() -> tuple[int, int, int]:
 
 # --- microvm.c ---------------------------------------------------------------------------------------------------------
 
+@final
 class MicroVM(KernelHost):
     """A virtual machine of one vCPU in long mode at ring 3 on /dev/kvm, running the very same kernel bytes (x86).
 

@@ -317,6 +317,20 @@ def test_the_second_thread_is_refused(vm: _native.MicroVM) -> None:
     thread.join()
 
 
+def test_a_forked_child_is_refused(vm: _native.MicroVM) -> None:
+    """A virtual machine belongs to its process: a child that runs it gets ValueError, and may close it; the parent goes on."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            vm.run("integer_chain", 0, 1)
+        except ValueError:
+            vm.close()
+            os._exit(0)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert vm.evidence()["nonce"] == NONCE
+
+
 # --- nothing is left -------------------------------------------------------------------------------------------------
 
 

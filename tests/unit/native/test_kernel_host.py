@@ -583,6 +583,24 @@ def test_a_forked_child_is_refused(host: _native.KernelHost) -> None:
     host.run("touch", 0, 1)
 
 
+def test_a_forked_child_that_closes_unmaps_nothing_else(host: _native.KernelHost) -> None:
+    """What a child has mapped since, at the address of the memory that it did not inherit, survives its close()."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    private_anonymous_fixed_noreplace = 0x02 | 0x20 | 0x100000
+
+    def survives() -> bool:
+        address = libc.mmap(host.memory_address, 4096, 3, private_anonymous_fixed_noreplace, -1, 0)
+        if address != host.memory_address:
+            return False
+        ctypes.c_uint64.from_address(address).value = 7
+        host.close()
+        return word_at(address) == 7
+
+    assert in_child(survives)
+
+
 def thp_is_offered() -> bool:
     with contextlib.suppress(OSError):
         return "[never]" not in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
