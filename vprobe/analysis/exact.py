@@ -51,18 +51,21 @@ def doubled_midranks(magnitudes: Integers) -> Integers:
     return np.asarray((2 * last - counts + 1)[index], dtype=np.int64)
 
 
-def not_rejected(candidates: Integers, p: PValue, alpha: float) -> tuple[float, float]:
+def not_rejected(candidates: Integers, p: PValue, alpha: float) -> tuple[float, float] | None:
     """Hull of what a test with that p does not reject at `alpha`, in grid steps; infinite where there are too few data.
 
-    `candidates`: sorted, distinct.
+    `candidates`: sorted, distinct. None where everything is rejected, which ties can bring about: with 34 observations of
+    0 and 6 below it the data are symmetric around nothing.
     """
     low = _edge(candidates, p, alpha)
-    mirrored = -candidates[::-1]
-    high = _edge(mirrored, lambda t: p(-t), alpha)
+    if low is None:
+        return None
+    high = _edge(-candidates[::-1], lambda t: p(-t), alpha)
+    assert high is not None
     return low, -high
 
 
-def _edge(candidates: Integers, p: PValue, alpha: float) -> float:
+def _edge(candidates: Integers, p: PValue, alpha: float) -> float | None:
     """The lower end of the hull. Places are counted outside in: gap 0, candidate 0, gap 1, candidate 1, …"""
     places = 2 * len(candidates) + 1
 
@@ -70,7 +73,9 @@ def _edge(candidates: Integers, p: PValue, alpha: float) -> float:
         return p(_doubled(candidates, place)) > alpha
 
     if len(candidates) <= SCAN_LIMIT:
-        place = next(place for place in range(places) if accepted(place))
+        place = next((place for place in range(places) if accepted(place)), None)
+        if place is None:
+            return None
     else:
         place = _bisect(accepted, places // 2)
     return -np.inf if place == 0 else float(candidates[(place - 1) // 2])

@@ -39,15 +39,18 @@ def interval(x: Floats, y: Floats, confidence: float) -> tuple[float, float]:
     differences = np.sort(np.subtract.outer(first, second), axis=None)
     alpha = round(1 - confidence, 12)  # 1 - 0.9 is less than 0.1
     untied = len(np.unique(first)) == len(first) and len(np.unique(second)) == len(second)
-    if untied and len(first) + len(second) <= EXACT_LIMIT:
-        low, high = _untied_interval(differences, len(first), len(second), alpha)
-    else:
-        low, high = not_rejected(np.unique(differences), lambda t: _p_two_sided(2 * first - t, 2 * second), alpha)
+    found = None
+    if not untied or len(first) + len(second) > EXACT_LIMIT:
+        found = not_rejected(np.unique(differences), lambda t: _p_two_sided(2 * first - t, 2 * second), alpha)
+    low, high = found or _untied_interval(differences, len(first), len(second), alpha)
     return low * grid.step, high * grid.step
 
 
 def _untied_interval(differences: Integers, m: int, n: int, alpha: float) -> tuple[float, float]:
-    """The same where no sample has equal values: p is monotone, and a count of differences from each end is enough."""
+    """The same where no sample has equal values: p is monotone, and a count of differences from each end is enough.
+
+    It also serves where ties leave no shift that is not rejected.
+    """
     ranks = tuple(range(2, 2 * (m + n) + 1, 2))
     least = m * (m + 1)  # twice the rank sum of m first places
     rejected = 0

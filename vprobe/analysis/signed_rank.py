@@ -46,15 +46,18 @@ def interval(x: Floats, confidence: float) -> tuple[float, float]:
     rows, columns = np.triu_indices(len(values))
     sums = np.sort(values[rows] + values[columns])
     alpha = round(1 - confidence, 12)  # 1 - 0.9 is less than 0.1
-    if len(values) <= EXACT_LIMIT and len(np.unique(values)) == len(values):
-        low, high = _untied_interval(sums, len(values), alpha)
-    else:
-        low, high = not_rejected(np.unique(sums), lambda t: _p_two_sided(4 * values - t), alpha)
+    found = None
+    if len(values) > EXACT_LIMIT or len(np.unique(values)) < len(values):
+        found = not_rejected(np.unique(sums), lambda t: _p_two_sided(4 * values - t), alpha)
+    low, high = found or _untied_interval(sums, len(values), alpha)
     return low * grid.step / 2, high * grid.step / 2
 
 
 def _untied_interval(sums: Integers, n: int, alpha: float) -> tuple[float, float]:
-    """The same where no two observations are equal: p is monotone, and a count of pairs from each end is enough."""
+    """The same where no two observations are equal: p is monotone, and a count of pairs from each end is enough.
+
+    It also serves where ties leave no centre that is not rejected; it is what breaking the ties at random would give.
+    """
     rejected = int(np.count_nonzero(2 * _tails(tuple(range(1, n + 1))) <= alpha))
     if rejected == 0:
         return -np.inf, np.inf

@@ -75,6 +75,7 @@ def test_signed_rank_interval_is_what_enumeration_does_not_reject(values: list[f
         return
     spans = [(c, c) for c in centres if accepted(c)]
     spans += [(centres[i - 1], centres[i]) for i in range(1, len(centres)) if accepted(gaps[i])]
+    assume(spans)  # where everything is rejected there is nothing to enumerate
     assert low == pytest.approx(min(span[0] for span in spans), abs=1e-12)
     assert high == pytest.approx(max(span[1] for span in spans), abs=1e-12)
 
@@ -135,6 +136,22 @@ def test_constant_series() -> None:
     assert signed_rank.p_two_sided(np.full(9, 0.3)) == 2 / 2**9
 
 
+def test_everything_rejected() -> None:
+    """34 boots at exactly 0 and 6 below: symmetric around nothing, so the interval is that of broken ties, and holds 0."""
+    x = np.array([0.0] * 34 + [-0.005] * 3 + [-0.01] * 3)
+    assert signed_rank.p_two_sided(x) == 2 / 2**6
+    assert signed_rank.interval(x, 0.95) == (0, 0)
+
+
+@settings(max_examples=300, deadline=None)
+@given(values=st.lists(st.integers(-2, 2).map(lambda n: n / 16), min_size=1, max_size=40))
+def test_heavy_ties_always_give_an_interval_around_the_estimate(values: list[float]) -> None:
+    """A handful of distinct values, as a coarse clock gives them: the interval holds the estimate, whatever they are."""
+    x = np.array(values)
+    low, high = signed_rank.interval(x, 0.95)
+    assert low <= signed_rank.hodges_lehmann(x) <= high
+
+
 def test_too_few_for_the_confidence() -> None:
     """Five observations cannot give a 95 % interval, six can: their range."""
     x = np.array([0.5, -1.0, 2.0, 3.25, 0.0, 7.0])
@@ -190,6 +207,7 @@ def test_rank_sum_interval_is_what_enumeration_does_not_reject(x: list[float], y
         return
     spans = [(c, c) for c in shifts if accepted(c)]
     spans += [(shifts[i - 1], shifts[i]) for i in range(1, len(shifts)) if accepted(gaps[i])]
+    assume(spans)
     assert low == pytest.approx(min(span[0] for span in spans), abs=1e-12)
     assert high == pytest.approx(max(span[1] for span in spans), abs=1e-12)
 
