@@ -22,6 +22,7 @@ from .sections import (
     evidence,
     exits,
     forest,
+    gate,
     glossary,
     heatmap,
     lifecycle,
@@ -37,6 +38,7 @@ LEAST_DATA_BYTES, MOST_DATA_BYTES = 250_000, 1_700_000
 
 SECTIONS: tuple[Section, ...] = (
     verdict.SECTION,
+    gate.SECTION,
     runs.SECTION,
     heatmap.SECTION,
     forest.SECTION,

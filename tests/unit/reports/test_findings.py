@@ -6,7 +6,7 @@ import pytest
 from synthetic import synthetic_run
 from vprobe.reports import findings
 from vprobe.reports.claims import Finding, claims
-from vprobe.reports.sections import forest, heatmap, lifecycle, probe, verdict
+from vprobe.reports.sections import forest, gate, heatmap, lifecycle, probe, verdict
 from vprobe.reports.texts import texts
 from vprobe.reports.view import Role, View
 
@@ -134,6 +134,19 @@ def test_a_gate_leads_the_first_screen() -> None:
     found = verdict.context(report_of(rich_run(), gate=GateReport(GateVerdict.FAIL, (row,))))
     assert found.badge is not None
     assert (found.badge.verdict, found.badge.glyph, found.badge.summary) == ("fail", "✕", "1 failed")
+
+
+def test_what_failed_comes_first_and_links_to_its_detail() -> None:
+    """Rows of a gate are sorted by verdict; a row of an arm that was not measured has no link."""
+    good = RuleResult("*@*<=3%", "cpu.zlib", "kvm", "kvm", 1.0, 0.99, 1.01, 0.9, GateVerdict.PASS)
+    bad = RuleResult("*@*<=3%", "memory.triad", "kvm", "kvm", 1.2, 1.1, 1.3, 0.001, GateVerdict.FAIL)
+    lost = RuleResult("*@*<=3%", "no.such", "kvm", "kvm", None, None, None, None, GateVerdict.INCONCLUSIVE)
+    found = gate.context(report_of(rich_run(), gate=GateReport(GateVerdict.FAIL, (good, lost, bad))))
+    assert found is not None
+    assert [row.workload for row in found.open] == ["memory.triad", "no.such"]
+    assert [bool(row.href) for row in found.open] == [True, False]
+    assert [row.workload for row in found.passed] == ["cpu.zlib"]
+    assert gate.context(report_of(rich_run())) is None
 
 
 def test_claims_are_judged_by_the_run_alone() -> None:
