@@ -36,10 +36,13 @@ CGROUP_PATTERNS = (
 )
 """(kind, text that must be there, pattern): a pattern is compiled only where its text occurs."""
 MOUNT_PATTERNS = (
-    ("podman", "containers", r"/containers/storage/|/overlay-containers/"),
+    ("podman", "-containers/", r"/(overlay|vfs|btrfs|zfs|aufs)-containers/[0-9a-f]+/userdata/"),
+    ("podman", "/containers/storage/", r"/containers/storage/"),
     ("podman", "libpod", r"/libpod/"),
     ("docker", "/docker/", r"/docker/(overlay2|containers|aufs|vfs|btrfs|rootfs|image)/"),
+    ("docker", "/containers/", r"/containers/[0-9a-f]{64}/(hosts|hostname|resolv\.conf)"),
     ("lxc", "/l", r"/lib/(lxc|lxd|incus)/|/lxc/[^ /]+/rootfs|/snap/lxd/"),
+    ("lxc", "lxc", r"^/\.lxc|lxcfs"),
     ("systemd-nspawn", "/machines/", r"/var/lib/machines/"),
     ("systemd-nspawn", "/nspawn/", r"/run/systemd/nspawn/"),
     ("oci", "containerd", r"io\.containerd\.|/var/lib/containerd/"),
@@ -53,7 +56,39 @@ MARKERS = (
     ("/.singularity.d/labels.json", "apptainer"),
     ("/.apptainer.d/labels.json", "apptainer"),
 )
-MARKER_KINDS = {kind for _, kind in MARKERS}
+FIRST_PROCESSES = (("bwrap", "bubblewrap"), ("lxc-", "lxc"), ("init.lxc", "lxc"))
+"""Beginnings of the name of PID 1 that only one tool uses."""
+KUBELET = "/kubelet/pods/"
+"""CRI-O and Podman store containers in the same way; the mounts of a pod tell them apart."""
+ENGINE_MOUNTS = {"/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/run/.containerenv"}
+"""What Docker, Podman and their like mount over the image's own files, whatever the network."""
+
+WATCHED_MOUNTS = {
+    "/",
+    "/run/host/container-manager",
+    "/proc/cpuinfo",
+    "/proc/sys/kernel/random/boot_id",
+    *ENGINE_MOUNTS,
+}
+"""Mounts whose origin tells the engine."""
+KNOWN_KINDS = {
+    *(
+        "lxc",
+        "lxc-libvirt",
+        "systemd-nspawn",
+        "docker",
+        "podman",
+        "rkt",
+        "wsl",
+        "proot",
+        "pouch",
+        "openvz",
+        "oci",
+        "crio",
+    ),
+    *("illumos-lx", "bubblewrap", "apptainer", "container-other"),
+}
+"""Values of $container that are kinds; any other is container-other, as systemd has it."""
 
 
 class Claim(Record):
@@ -190,11 +225,23 @@ def _mount_claims(namespaces: Namespaces) -> list[Claim]:
         if mount.point in watched:
             text = f"{mount.root} {mount.source} {mount.options}/"
             claims += [Claim(kind, f"/proc/self/mountinfo: {mount.point}") for kind in _matching(MOUNT_PATTERNS, text)]
+    if "podman" in {claim.kind for claim in claims} and any(KUBELET in mount.root for mount in namespaces.mounts or ()):
+        claims = [claim.replace(kind="crio") if claim.kind == "podman" else claim for claim in claims]
     return claims
 
 
 def _process_claims(raw: Raw) -> list[Claim]:
-    return [Claim("bubblewrap", "/proc/1/comm: bwrap")] if raw.text("/proc/1/comm") == "bwrap" else []
+    name = raw.text("/proc/1/comm") or ""
+    kind = next((kind for prefix, kind in FIRST_PROCESSES if name.startswith(prefix)), None)
+    return [Claim(kind, f"/proc/1/comm: {name[:20]}")] if kind else []
+
+
+def _is_corroborated(claim: Claim, namespaces: Namespaces) -> bool:
+    """A marker file counts where the root is foreign and an engine mounted its own files: images carry markers along."""
+    if not claim.marker or namespaces.mounts is None:
+        return True
+    foreign = bool(namespaces.foreign_root) or namespaces.same_root_as_first_process is False
+    return foreign and any(mount.point in ENGINE_MOUNTS for mount in namespaces.mounts)
 
 
 def _markers(raw: Raw) -> list[Claim]:
@@ -222,6 +269,9 @@ def _in_initial_namespaces(namespaces: Namespaces, claims: tuple[Claim, ...], ev
         namespaces.same_root_as_first_process is None and no_root_mount
     ):
         return _found("chroot", "the machine's own namespaces, but another root than PID 1's", evidence, contradicted)
+    if namespaces.same_root_as_first_process is None and namespaces.foreign_root:
+        reason = f"{namespaces.foreign_root}, and it could not be read whether that is PID 1's root"
+        return Container(Fact(State.UNKNOWN, reason, "run as root", evidence), None, None, contradicted)
     reason = "all namespaces are the machine's initial ones"
     if contradicted:
         reason += ": " + ", ".join(contradicted) + " stale"
@@ -231,10 +281,10 @@ def _in_initial_namespaces(namespaces: Namespaces, claims: tuple[Claim, ...], ev
 def _in_private_namespaces(namespaces: Namespaces, claims: tuple[Claim, ...], evidence: tuple[str, ...]) -> Container:
     separated = {"pid", "user"} & set(namespaces.private)
     foreign = namespaces.foreign_root or namespaces.same_root_as_first_process is False
-    trusted = claims if foreign or namespaces.mounts is None else tuple(claim for claim in claims if not claim.marker)
+    trusted = tuple(claim for claim in claims if _is_corroborated(claim, namespaces))
     stale = tuple(claim.source for claim in claims if claim not in trusted)
     if trusted:
-        return _found(_kind(trusted), "", evidence + _sources(trusted), stale)
+        return _named(trusted, evidence, stale)
     if separated and foreign:
         return _found("oci", "private namespaces and a root of its own, but no engine names itself", evidence, stale)
     if foreign and len(namespaces.private) >= 2:
@@ -249,12 +299,21 @@ def _in_private_namespaces(namespaces: Namespaces, claims: tuple[Claim, ...], ev
 def _without_namespaces(raw: Raw, claims: tuple[Claim, ...], evidence: tuple[str, ...]) -> Container:
     """A tree that recorded no namespaces: what names an engine is all there is."""
     if claims:
-        return _found(_kind(claims), "", evidence + _sources(claims))
+        return _named(claims, evidence, ())
     witnesses = ("/proc/1/cgroup", "/proc/self/cgroup", "/proc/1/environ", "/proc/self/mountinfo")
     if any(isinstance(raw.read(path), bytes) for path in witnesses):
         return _none("nothing recorded names a container", evidence)
     fact = Fact(State.UNKNOWN, "neither namespaces nor an engine's traces were recorded", "", evidence)
     return Container(fact, None, None, ())
+
+
+def _named(claims: tuple[Claim, ...], evidence: tuple[str, ...], stale: tuple[str, ...]) -> Container:
+    """A container whose engine something names; what names another one is contradicted."""
+    kind = _kind(claims)
+    agreeing = tuple(claim for claim in claims if claim.kind in {kind, "oci"})
+    other = tuple(claim for claim in claims if claim not in agreeing)
+    contradicted = tuple(dict.fromkeys((*_sources(other), *stale)))
+    return _found(kind, "", evidence + _sources(agreeing), contradicted)
 
 
 def _kind(claims: tuple[Claim, ...]) -> str:

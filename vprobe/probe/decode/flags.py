@@ -1,4 +1,4 @@
-"""Feature flags by the names that Linux gives them, and the bits that are set but have no name."""
+"""Feature flags by the names that Linux gives them, from CPUID or from /proc/cpuinfo."""
 
 from __future__ import annotations
 
@@ -40,18 +40,6 @@ def applies(cpuid: Cpuid, word: dict[str, Any]) -> bool:
     if "vendors" in word and cpuid.vendor not in word["vendors"]:
         return False
     return "families" not in word or cpuid.signature[0] in word["families"]
-
-
-def unnamed_bits(cpuid: Cpuid) -> dict[str, tuple[int, ...]]:
-    """Bits of the table's words that are set and have no name: "00000007.0.EDX" -> bit numbers."""
-    known = dict.fromkeys(cpuid_flags(cpuid))
-    unnamed: dict[str, tuple[int, ...]] = {}
-    for word in table("cpuid_flags")["words"]:
-        value = word_value(cpuid, word, known)
-        bits = tuple(bit for bit in range(32) if value >> bit & 1 and str(bit) not in word["bits"])
-        if bits:
-            unnamed[f"{int(word['leaf'], 16):08X}.{word['subleaf']}.{word['register'].upper()}"] = bits
-    return unnamed
 
 
 def cpuinfo_fields(raw: Raw) -> dict[str, str]:

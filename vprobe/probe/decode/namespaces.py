@@ -18,6 +18,8 @@ INITIAL = {
     "pid": 4026531836,
     "cgroup": 4026531835,
 }
+INITIAL_MOUNTS = 4026531832
+"""The initial mount namespace on recent kernels; another number there proves nothing."""
 OVERLAID = {"overlay", "aufs", "fuse.fuse-overlayfs", "fuse-overlayfs", "unionfs"}
 NATIVE_SUBTREE = r"^/(@|root$|ostree/|\.snapshots/|rootfs$)"
 """Roots of hosts whose own system lies in a subvolume or an ostree deployment."""
@@ -38,6 +40,8 @@ RUNTIME_MASKS = {"/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_d
 class Mount(Record):
     """One line of mountinfo (proc(5)): `root` is the directory of the file system that is mounted."""
 
+    identifier: str
+    parent: str
     root: str
     point: str
     kind: str
@@ -101,19 +105,38 @@ def _inode(text: str | None) -> int | None:
 
 
 def _same_root(raw: Raw) -> bool | None:
-    own, first = raw.status.get("/"), raw.status.get("/proc/1/root")
-    if isinstance(own, FileStatus) and isinstance(first, FileStatus) and raw.tree_complete:
-        return (own.device, own.inode) == (first.device, first.inode)
-    theirs = raw.text("/proc/1/mountinfo")
-    ours = raw.text("/proc/self/mountinfo")
-    if theirs and ours:
-        return _root_line(theirs) == _root_line(ours)
-    return None
+    """By inode, and, where both see the same mounts, by mount: a bind mount of / on itself has the same inode."""
+    own, first = _identity(raw, "/"), _identity(raw, "/proc/1/root")
+    ours, theirs = _root_mount(raw, "self"), _root_mount(raw, "1")
+    known = own is not None and first is not None
+    if known and own != first:
+        return False
+    if _is_other_mount(raw, ours, theirs):
+        return False
+    if ours and theirs and not known:
+        return (ours.source, ours.root) == (theirs.source, theirs.root)
+    return True if known else None
 
 
-def _root_line(text: str) -> str | None:
-    mount = Namespaces({}, _mounts(text), None).root_mount
-    return f"{mount.source} {mount.root}" if mount else None
+def _identity(raw: Raw, path: str) -> tuple[int, int] | None:
+    """Device and inode; None where they were not read, or are those of a copy."""
+    status = raw.status.get(path)
+    return (status.device, status.inode) if isinstance(status, FileStatus) and raw.tree_complete else None
+
+
+def _is_other_mount(raw: Raw, ours: Mount | None, theirs: Mount | None) -> bool:
+    """In PID 1's mount namespace our / is another mount than its own, whose parent is the kernel's first (0 or 1)."""
+    own_table = raw.link("/proc/self/ns/mnt")
+    if ours is None or own_table is None:
+        return False
+    if theirs is not None and own_table == raw.link("/proc/1/ns/mnt"):
+        return ours.identifier != theirs.identifier
+    return _inode(own_table) == INITIAL_MOUNTS and ours.parent not in {"0", "1"}
+
+
+def _root_mount(raw: Raw, process: str) -> Mount | None:
+    text = raw.text(f"/proc/{process}/mountinfo")
+    return Namespaces({}, _mounts(text), None).root_mount if text else None
 
 
 def _mounts(text: str) -> tuple[Mount, ...]:
@@ -124,7 +147,17 @@ def _mounts(text: str) -> tuple[Mount, ...]:
         fields, tail = before.split(" "), after.split(" ")
         if separator and len(fields) >= 6 and len(tail) >= 2:
             options = tail[2] if len(tail) > 2 else ""
-            mounts.append(Mount(_unescape(fields[3]), _unescape(fields[4]), tail[0], _unescape(tail[1]), options))
+            mounts.append(
+                Mount(
+                    fields[0],
+                    fields[1],
+                    _unescape(fields[3]),
+                    _unescape(fields[4]),
+                    tail[0],
+                    _unescape(tail[1]),
+                    options,
+                )
+            )
     return tuple(mounts)
 
 

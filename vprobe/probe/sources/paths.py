@@ -20,6 +20,7 @@ FILES: dict[str, int] = {
         "/proc/1/cgroup",
         "/proc/1/comm",
         "/proc/1/environ",
+        "/proc/self/environ",
         "/proc/self/cgroup",
         "/proc/self/status",
         "/proc/xen/capabilities",
@@ -102,7 +103,7 @@ ALL_FILES_OF = {
 }
 """Directories of which every file is read, up to so many bytes."""
 
-LINKS = tuple(f"/proc/self/ns/{kind}" for kind in ("cgroup", "ipc", "pid", "user", "uts"))
+LINKS = (*(f"/proc/self/ns/{kind}" for kind in ("cgroup", "ipc", "mnt", "pid", "user", "uts")), "/proc/1/ns/mnt")
 
 STATUS = (
     "/",

@@ -126,7 +126,8 @@ def read_tree(root: str, *, with_cpuid: bool = False, with_identifiers: bool = F
     """Everything that the manifest names, below `root`. The caches' files are left out where CPUID tells of them."""
     tree = Tree(root)
     files: dict[str, bytes | Unread] = {path: tree.read(path, limit) for path, limit in paths.FILES.items()}
-    files["/proc/1/environ"] = _kept_environment(files["/proc/1/environ"])
+    for path in ("/proc/1/environ", "/proc/self/environ"):
+        files[path] = _kept_environment(files[path])
     directories: dict[str, tuple[str, ...] | Unread] = {path: tree.names(path) for path in paths.DIRECTORIES}
     for directory, limit in paths.ALL_FILES_OF.items():
         directories[directory] = names = tree.names(directory)
