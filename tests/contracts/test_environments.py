@@ -34,6 +34,7 @@ CLASSES = {
     "runc": "os-level",
     "crun": "os-level",
     "kvm": "full-hardware",
+    "qemu-user": "emulation",
 }
 CAPABILITIES = {"os", "python", "kernels", "microvm", "commands"}
 

@@ -30,6 +30,7 @@ ENGINES = {
     "namespaces": "unshare",
     "nspawn": "systemd-nspawn",
     "podman": "podman",
+    "qemu-user": "qemu-x86_64",
     "runc": "runc",
 }
 NAMES = [
@@ -129,6 +130,8 @@ def host_state() -> set[str]:
         for directory, names, files in os.walk(place):
             if len(Path(directory).relative_to(place).parts) >= depth - 1:
                 names.clear() if depth < 9 else None
+            if directory.startswith("/sys") and directory.endswith("/docker"):
+                continue  # the daemon's own, made with its first container
             lines.add(f"directory {directory}")
             if not place.startswith("/sys"):
                 lines |= {f"file {directory}/{file}" for file in files}
@@ -210,7 +213,7 @@ class TestEveryEnvironment:
 
     def test_shows_its_boundary(self, name: str) -> None:
         """Each key that the environment declares differs from bare's; without a boundary, all are bare's."""
-        declared = environments.get(name).boundary - {"microvm.nonce"}
+        declared = environments.get(name).boundary - {"microvm.nonce", "cpuid_signature"}  # see the contract tests
         bare, seen = evidence("bare"), evidence(name)
         assert declared <= bare.keys()
         for key in declared:

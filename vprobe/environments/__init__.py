@@ -36,6 +36,7 @@ BUILT_IN = {
     "podman": "podman",
     "docker": "docker",
     "kvm": "kvm",
+    "qemu-user": "qemu_user",
 }
 """Name -> module of this package, in the order in which they are shown. Listed so that no name loads a module."""
 

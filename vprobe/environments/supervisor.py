@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 TAIL_BYTES = 8192
+SHOWN_COMMAND = 300
 KILL_DEADLINE_S = 10.0
 COMMAND_TIMEOUT_S = 20.0
 CGROUP_DEADLINE_S = 2.0
@@ -202,6 +203,9 @@ class Supervisor:
             self.start_engine()
             self.watch(None)
         self.end()
+        if self.engine_status > 0 and not self.tail:
+            command = " ".join(self.instructions["argv"])[:SHOWN_COMMAND]
+            self.note(f"{command}: exit status {self.engine_status}, without a word\n".encode())
         if self.engine_status:
             self.forget()  # it did not end in peace: what an engine's daemon runs may still be there
         self.say(b"gone %d %d\n" % (time.monotonic_ns(), self.engine_status))
