@@ -75,6 +75,12 @@ def host_role(probe: object, texts: Texts) -> Markup:
     return texts("host.bare_metal" if known else "host.unknown")
 
 
+def host_note(probe: object, texts: Texts) -> Markup | None:
+    """What stands beside the word bare in tables; None where this is bare metal or not known."""
+    states = (part(probe, "container", "state"), part(probe, "hypervisor", "state"))
+    return host_role(probe, texts) if "present" in states else None
+
+
 def _guest(probe: object, texts: Texts) -> Markup:
     kind = text(probe, "hypervisor", "kind") or str(texts("unknown"))
     monitor = text(probe, "hypervisor", "monitor")

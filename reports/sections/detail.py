@@ -11,7 +11,7 @@ from markupsafe import Markup
 from vprobe.analysis.exporters.layout import GLYPHS
 from vprobe.model import Comparison
 
-from .. import paths, quantities, scales
+from .. import machine, paths, quantities, scales
 from ..printable import printable
 from ..report import Report, Section
 from ..texts import Texts
@@ -49,6 +49,7 @@ class Numbers:
     tone: str
     glyph: str
     word: Markup
+    host: Markup | None
     ratio: str
     interval: str
     value: str
@@ -309,6 +310,7 @@ def _numbers(view: View, workload: WorkloadView, arm: ArmView, series: Series, a
         tone=_tone(row),
         glyph=GLYPHS[row.verdict] if compared and row and row.verdict else "",
         word=_word(row, arm, texts),
+        host=machine.host_note(view.run.probe, texts) if arm.environment == "bare" else None,
         ratio=quantities.ratio(row.ratio) + "×" if compared and row else quantities.DASH,
         interval=_interval(row, unit),
         value=quantities.quantity(series.center, unit),

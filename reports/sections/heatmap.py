@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from vprobe.analysis.exporters.layout import GLYPHS
-from vprobe.model import Comparison, NoiseFloor, Verdict
+from vprobe.model import Comparison, NoiseFloor, Verdict, VirtClass
 
 from .. import machine, products, quantities
 from ..report import Report, Section
@@ -43,7 +43,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """The head of a column. `anchor` is the popover that explains it."""
+    """The head of a column. `anchor` is the popover that explains it.
+
+    `hypervisor`: type of the hypervisor that the arm runs under; of bare, what the host itself is.
+    """
 
     arm: ArmView
     anchor: str
@@ -51,7 +54,6 @@ class Column:
     hypervisor: Markup | None
     explanation: Markup
     class_explanation: Markup
-    host: Markup | None
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,11 @@ def _column(view: View, arm: ArmView, texts: Texts) -> Column:
         arm=arm,
         anchor=f"about-{view.index}-{arm.index}",
         class_words=kind,
-        hypervisor=products.hypervisor_type(arm.environment, texts),
+        hypervisor=machine.host_note(view.run.probe, texts)
+        if arm.role is Role.BASE and arm.virt_class is VirtClass.NONE
+        else products.hypervisor_type(arm.environment, texts),
         explanation=texts.get(f"environment.{arm.environment}") or texts("environment_other", name=arm.environment),
         class_explanation=texts(f"class.{arm.virt_class or 'unknown'}.words"),
-        host=texts("heatmap.host", host=machine.host_role(view.run.probe, texts)) if arm.role is Role.BASE else None,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from .. import quantities, scales
+from .. import machine, quantities, scales
 from ..report import Report, Section
 from ..texts import Texts
 from ..view import ArmView, View
@@ -44,6 +44,7 @@ class Start:
     memory: str
     density: str
     words: Markup
+    host: Markup | None
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Lifecycle:
 
     view: View
     groups: tuple[Group, ...]
+    has_memory: bool
     legend: tuple[tuple[int, Markup | str], ...]
     others: tuple[tuple[str, str], ...]
 
@@ -77,6 +79,7 @@ def lifecycle(view: View, texts: Texts) -> Lifecycle:
     return Lifecycle(
         view=view,
         groups=tuple(_group(view, members, names, texts) for members in _alike(view, arms)),
+        has_memory=any(("lifecycle.memory", arm.key) in view.series for arm in arms),
         legend=tuple((shade, _phase_words(name, texts)) for shade, name in enumerate(names)),
         others=tuple(
             (workload.name, f"w{view.index}-{workload.index}")
@@ -150,6 +153,7 @@ def _start(view: View, arm: ArmView, axis: scales.Axis, names: list[str], texts:
         memory=quantities.quantity(memory, "bytes"),
         density=quantities.significant(GIBIBYTE / memory) if memory else quantities.DASH,
         words=texts("lifecycle.words", arm=arm.name, value=value),
+        host=machine.host_note(view.run.probe, texts) if arm.environment == "bare" else None,
     )
 
 

@@ -130,10 +130,32 @@ def _facts(views: Sequence[View], texts: Texts) -> tuple[Line, ...]:
         _line(views, texts("fact.caches"), lambda view: _caches(view) or unknown),
         _line(views, texts("fact.host"), lambda view: machine.host_role(view.run.probe, texts)),
         *(printed(name) for name in _SETTINGS),
+        *_listed(views, texts),
         _line(views, texts("fact.engines"), lambda view: _pairs(view.run.fingerprint.engines) or DASH),
         printed("suite_version"),
         printed("kernel_code_hash"),
     )
+
+
+def _listed(views: Sequence[View], texts: Texts) -> tuple[Line, ...]:
+    """Facts that are lists, where any machine has one."""
+    lines = (
+        ("paravirtual", lambda probe: machine.texts_at(probe, "hypervisor", "paravirtual_features")),
+        ("contradicted", lambda probe: machine.texts_at(probe, "container", "contradicted")),
+        ("inconsistent", _inconsistent),
+    )
+    found = ((name, [", ".join(read(view.run.probe)) for view in views]) for name, read in lines)
+    return tuple(
+        Line(texts(f"fact.{name}"), tuple(value or DASH for value in values), len(set(values)) > 1)
+        for name, values in found
+        if any(values)
+    )
+
+
+def _inconsistent(probe: object) -> list[str]:
+    """What is not the same on all CPUs of a machine."""
+    rows = machine.part(probe, "inconsistent_cpus")
+    return [machine.text(row, "what") for row in rows] if isinstance(rows, list | tuple) else []
 
 
 def _model(view: View) -> str:
