@@ -123,7 +123,11 @@ def _hypervisor(report: HostReport) -> Text:
     ]
     if hypervisor.role and hypervisor.role != "guest":
         notes.insert(0, f"this is its {hypervisor.role}")
-    return Text(printable(", ".join([layers, *notes])))
+    text = Text(printable(", ".join([layers, *notes])))
+    if hypervisor.fact.reason:
+        remedy = f" -> {hypervisor.fact.remedy}" if hypervisor.fact.remedy else ""
+        text.append(f"\n{printable(hypervisor.fact.reason)}{printable(remedy)}")
+    return text
 
 
 def _container(report: HostReport) -> Text:

@@ -21,6 +21,7 @@ class AcpiEvidence(Record):
     """What the tables conclude."""
 
     monitor: str | None = None
+    refused: str = ""  # errno's name, where this user may not read the tables
     findings: tuple[Finding, ...] = ()
     evidence: tuple[str, ...] = ()
 
@@ -52,7 +53,8 @@ def acpi_evidence(raw: Raw) -> AcpiEvidence:
         monitor = monitor or row["monitor"]
         if row["kind"]:
             findings.append(Finding(row["kind"], Strength.GOOD, "ACPI tables"))
-    return AcpiEvidence(monitor, tuple(findings), tuple(dict.fromkeys(evidence)))
+    refused = fadt.name if isinstance(fadt, Unread) and fadt.refused else ""
+    return AcpiEvidence(monitor, refused, tuple(findings), tuple(dict.fromkeys(evidence)))
 
 
 def _oem(content: bytes | Unread) -> tuple[str, str]:

@@ -181,20 +181,28 @@ def _manager_claims(raw: Raw) -> list[Claim]:
     for path in ("/run/host/container-manager", "/run/systemd/container"):
         words = (raw.text(path) or "").split()
         if words:
-            claims.append(
-                Claim(MANAGERS.get(words[0], words[0][:40]), path, marker=path != "/run/host/container-manager")
-            )
-    environment = raw.read("/proc/1/environ")
-    for entry in environment.split(b"\0") if isinstance(environment, bytes) else ():
-        name, _, value = entry.partition(b"=")
-        text = value.decode("utf-8", "replace").strip()[:40]
-        if name == b"container" and text:
-            claims.append(Claim(MANAGERS.get(text, text), f"/proc/1/environ: container={text}"))
-        elif name in {b"APPTAINER_CONTAINER", b"SINGULARITY_CONTAINER"}:
-            claims.append(Claim("apptainer", f"/proc/1/environ: {name.decode()}"))
-        elif name == b"KUBERNETES_SERVICE_HOST":
-            claims.append(Claim("oci", "/proc/1/environ: KUBERNETES_SERVICE_HOST"))
+            claims.append(Claim(_manager_kind(words[0]), path, marker=path != "/run/host/container-manager"))
+    for path in ("/proc/1/environ", "/proc/self/environ"):
+        environment = raw.read(path)
+        entries = environment.split(b"\0") if isinstance(environment, bytes) else ()
+        claims += [claim for entry in entries for claim in _environment_claims(path, entry)]
     return claims
+
+
+def _manager_kind(text: str) -> str:
+    """The kind that a value of $container names; container-other for one that nobody knows."""
+    kind = MANAGERS.get(text, text)
+    return kind if kind in KNOWN_KINDS else "container-other"
+
+
+def _environment_claims(path: str, entry: bytes) -> list[Claim]:
+    name, _, value = entry.partition(b"=")
+    text = value.decode("utf-8", "replace").strip()[:40]
+    if name == b"container" and text:
+        return [Claim(_manager_kind(text), f"{path}: container={text}")]
+    if name in {b"APPTAINER_CONTAINER", b"SINGULARITY_CONTAINER"}:
+        return [Claim("apptainer", f"{path}: {name.decode()}")]
+    return [Claim("oci", f"{path}: KUBERNETES_SERVICE_HOST")] if name == b"KUBERNETES_SERVICE_HOST" else []
 
 
 def _matching(rows: tuple[tuple[str, str, str], ...], text: str) -> list[str]:

@@ -5,7 +5,7 @@ The evidence is collected by vprobe.probe.decode.guest_evidence, in the order of
 
 from __future__ import annotations
 
-from vprobe.probe.decode.acpi import acpi_evidence
+from vprobe.probe.decode.acpi import AcpiEvidence, acpi_evidence
 from vprobe.probe.decode.cpuid import Cpuid
 from vprobe.probe.decode.dmi import DmiEvidence, dmi_evidence
 from vprobe.probe.decode.firmware import Keeper
@@ -73,7 +73,7 @@ def decode_hypervisor(raw: Raw) -> Hypervisor:
     evidence = _evidence(cpuid, signatures, flagged) + dmi.evidence + acpi.evidence
     evidence += tuple(finding.source for finding in findings)
     return Hypervisor(
-        fact=Fact(_state(kind, flagged, dmi, findings), _reason(kind, flagged), "", evidence),
+        fact=_fact(_state(kind, flagged, dmi, findings), kind, flagged, acpi).replace(evidence=evidence),
         kind=kind,
         role=_role(kind, cpuid, signatures, findings),
         layers=layers,
@@ -200,12 +200,19 @@ def _state(kind: str | None, flagged: bool | None, dmi: DmiEvidence, findings: t
     return State.UNKNOWN
 
 
-def _reason(kind: str | None, flagged: bool | None) -> str:
+def _fact(state: State, kind: str | None, flagged: bool | None, acpi: AcpiEvidence) -> Fact:
+    """The state in words. The monitor on top may be unknown although the hypervisor is not."""
     if kind == "vm-other":
-        return "a hypervisor is there, but its signature is not known"
+        return Fact(state, "a hypervisor is there, but its signature is not known")
+    if kind and acpi.refused:
+        return Fact(state, f"who made the ACPI tables, and so the monitor, was not read: {acpi.refused}", "run as root")
     if kind:
-        return ""
-    return "no hypervisor shows itself" if flagged is False else "neither CPUID nor another witness was recorded"
+        return Fact(state)
+    if flagged is False:
+        return Fact(state, "no hypervisor shows itself")
+    return Fact(
+        state, "neither CPUID nor another witness was recorded", "record CPUID with `vprobe probe --capture FILE`"
+    )
 
 
 def _evidence(cpuid: Cpuid, signatures: tuple[Signature, ...], flagged: bool | None) -> tuple[str, ...]:

@@ -192,8 +192,9 @@ def _nested(raw: Raw, backend: str | None, *, usable: bool | None) -> Fact:
         return Fact(State.ABSENT, "KVM offers neither vmx nor svm to its guests", "", tuple(evidence))
     if parameter in {"1", "Y"}:
         return Fact(State.PRESENT, f"{backend} was loaded with nested={parameter}", "", tuple(evidence))
-    reason = "KVM could not be asked" if usable is None else "KVM is not usable here"
-    return Fact(State.UNKNOWN if usable is None else State.ABSENT, reason, "", tuple(evidence))
+    if usable is None:
+        return Fact(State.UNKNOWN, "KVM could not be asked", "make /dev/kvm open first", tuple(evidence))
+    return Fact(State.ABSENT, "KVM is not usable here", "", tuple(evidence))
 
 
 def _offered_flag(kvm: KvmRaw | None) -> str | None:
