@@ -14,7 +14,7 @@ from typing import Any
 SUITES = ("cpu", "memory", "system", "exits", "lifecycle")
 """Modules of this package that declare workloads, in the order in which they are shown."""
 
-SUITE_VERSION = "1"
+SUITE_VERSION = "2"
 """Raised whenever a workload changes what it does: runs of different suite versions are not compared."""
 
 Parameters = Mapping[str, Any]
@@ -26,9 +26,10 @@ Block = Callable[[int], int | None]
 class KernelCall:
     """How to run a native kernel: the agent needs nothing but this to do so.
 
-    `setup` is what is done once before the first block: "none", "chase" (lay a pointer cycle over the memory) or "echo"
-    (spawn a peer, whose descriptors become a0 and a1). `refresh` is done before each block: "none" or "discard" (give the
-    memory back, so that each touch faults). `bytes_per_iteration` turns time into bandwidth where the unit is B/s.
+    `setup` is what is done once before the first block: "none", "chase" (lay a pointer cycle over the memory), "echo"
+    (spawn a peer, whose descriptors become a0 and a1) or "null" (open /dev/null, whose descriptor becomes a0).
+    `refresh` is done before each block: "none" or "discard" (give the memory back, so that each touch faults).
+    `bytes_per_iteration` turns time into bandwidth where the unit is B/s.
     """
 
     kernel: str
@@ -75,6 +76,7 @@ class Workload:
     parameters: Parameters
     make: Callable[..., Any]
     doc: str
+    core: bool
 
 
 _declared: dict[str, Workload] = {}
@@ -88,8 +90,12 @@ def workload(
     kind: str = "kernel",
     needs: tuple[str, ...] = ("kernels",),
     parameters: Mapping[str, Parameters] | None = None,
+    core: bool = True,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Declare a workload. `parameters` maps the text in brackets to keyword arguments; without it there are none."""
+    """Declare a workload. `parameters` maps the text in brackets to keyword arguments; without it there are none.
+
+    `core`: the preset quick measures it without being asked; the others measure all.
+    """
 
     def declare(make: Callable[..., Any]) -> Callable[..., Any]:
         rows = parameters or {"": {}}
@@ -105,6 +111,7 @@ def workload(
                 parameters=MappingProxyType(dict(values)),
                 make=make,
                 doc=(make.__doc__ or "").strip(),
+                core=core,
             )
         return make
 

@@ -53,6 +53,32 @@ def float_chain(facts: HostFacts) -> KernelCall:
     return KernelCall("float_chain")
 
 
+@workload("cpu.integer_throughput", core=False)
+def integer_throughput(facts: HostFacts) -> KernelCall:
+    """Sixteen operations on independent integers: what the core does at once, not one after the other."""
+    del facts
+    return KernelCall("integer_throughput")
+
+
+ALWAYS_TAKEN, UNPREDICTABLE = 2**64 - 1, 1
+
+
+@workload(
+    "cpu.branches", core=False, parameters={"predicted": {"mask": ALWAYS_TAKEN}, "random": {"mask": UNPREDICTABLE}}
+)
+def branches(facts: HostFacts, mask: int) -> KernelCall:
+    """A branch that is always taken, or taken at random: the difference is half a misprediction."""
+    del facts
+    return KernelCall("branches", arguments=(mask,))
+
+
+@workload("cpu.vector", core=False, parameters={"sse2": {"kernel": "vector_sse2"}, "avx2": {"kernel": "vector_avx2"}})
+def vector(facts: HostFacts, kernel: str) -> KernelCall:
+    """Multiply and add on eight independent vector registers of doubles."""
+    del facts
+    return KernelCall(kernel)
+
+
 @workload("cpu.sha256", kind="python", needs=("python",), parameters={"": {"length": 16384}})
 def sha256(length: int) -> Block:
     """SHA-256 of 16 KiB by Python's hashlib, a digest an operation."""

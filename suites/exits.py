@@ -12,9 +12,23 @@ def out(facts: HostFacts) -> KernelCall:
     return KernelCall("out")
 
 
+@workload("exits.in", needs=("kernels", "microvm"), core=False)
+def port_in(facts: HostFacts) -> KernelCall:
+    """An IN instruction: as OUT, with a value brought back."""
+    del facts
+    return KernelCall("in")
+
+
+@workload("exits.mmio", needs=("kernels", "microvm"), core=False)
+def mmio(facts: HostFacts) -> KernelCall:
+    """A store where no memory is: a page fault that KVM decodes and hands to user space."""
+    del facts
+    return KernelCall("mmio")
+
+
 @workload("exits.cpuid", needs=("kernels", "microvm"))
 def cpuid(facts: HostFacts) -> KernelCall:
-    """A CPUID instruction: exit to KVM, answered there."""
+    """A CPUID instruction: exit to the hypervisor that answers it (KVM; under kvm_pvm the one below, for ring 3)."""
     del facts
     return KernelCall("cpuid")
 
@@ -54,3 +68,15 @@ def create_vcpu() -> Block:
 def first_instruction() -> Block:
     """From a VM that is set up to the exit of its first instruction."""
     return _host_operation("first_instruction")
+
+
+@workload("exits.memory_slot", kind="python", needs=("microvm",), core=False)
+def memory_slot() -> Block:
+    """KVM_SET_USER_MEMORY_REGION: a second slot of one page."""
+    return _host_operation("memory_slot")
+
+
+@workload("exits.destroy", kind="python", needs=("microvm",), core=False)
+def destroy() -> Block:
+    """The end of a machine that has run: vCPU and VM closed, its memory unmapped."""
+    return _host_operation("destroy")

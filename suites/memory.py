@@ -45,9 +45,14 @@ def chase(facts: HostFacts, level: int = 0, memory_bytes: int = 0, page_bytes: i
         page_bytes=page_bytes,
         setup="chase",
         stride=LINE,
-        # One pass brings the set back into its cache; a set without a level is not meant to be cached.
-        warm_iterations=size // LINE if level else 0,
+        # One pass brings the set back into its cache; a set without a level is not meant to be cached, and a few thousand
+        # loads bring back what translates its addresses, which in a guest the world switch costs.
+        warm_iterations=size // LINE if level else 2048,
     )
+
+
+STREAM_BYTES = 96 * MIB
+"""Three arrays of 32 MiB. Arms alternate, so that what comes between two uses of a line is all arms' arrays together."""
 
 
 @workload("memory.triad", unit="B/s", better="higher")
@@ -57,7 +62,35 @@ def triad(facts: HostFacts) -> KernelCall:
     An iteration is a line of each array: 8 elements of 24 bytes, as STREAM counts.
     """
     del facts
-    return KernelCall("triad", memory_bytes=96 * MIB, bytes_per_iteration=8 * 24)
+    return KernelCall("triad", memory_bytes=STREAM_BYTES, bytes_per_iteration=8 * 24)
+
+
+@workload("memory.copy", unit="B/s", better="higher", core=False)
+def copy(facts: HostFacts) -> KernelCall:
+    """STREAM copy, c[i] = a[i]; 16 bytes an element."""
+    del facts
+    return KernelCall("copy", memory_bytes=STREAM_BYTES, bytes_per_iteration=8 * 16)
+
+
+@workload("memory.scale", unit="B/s", better="higher", core=False)
+def scale(facts: HostFacts) -> KernelCall:
+    """STREAM scale, b[i] = s * c[i]; 16 bytes an element."""
+    del facts
+    return KernelCall("scale", memory_bytes=STREAM_BYTES, bytes_per_iteration=8 * 16)
+
+
+@workload("memory.add", unit="B/s", better="higher", core=False)
+def add(facts: HostFacts) -> KernelCall:
+    """STREAM add, c[i] = a[i] + b[i]; 24 bytes an element."""
+    del facts
+    return KernelCall("add", memory_bytes=STREAM_BYTES, bytes_per_iteration=8 * 24)
+
+
+@workload("memory.random_access", core=False)
+def random_access(facts: HostFacts) -> KernelCall:
+    """One update of RandomAccess (HPC Challenge) in a table of 64 MiB: load, exclusive or, store at a random place."""
+    del facts
+    return KernelCall("random_access", memory_bytes=64 * MIB)
 
 
 @workload("memory.first_touch")

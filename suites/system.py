@@ -12,6 +12,20 @@ def getpid(facts: HostFacts) -> KernelCall:
     return KernelCall("getpid")
 
 
+@workload("system.clock_gettime", needs=("kernels", "os"), core=False)
+def clock_gettime(facts: HostFacts) -> KernelCall:
+    """CLOCK_MONOTONIC by the C library: no system call where the clock source lets the vDSO read it."""
+    del facts
+    return KernelCall("clock_gettime")
+
+
+@workload("system.read", needs=("kernels", "os"), core=False)
+def read(facts: HostFacts) -> KernelCall:
+    """read(2) of /dev/null: a system call with a file behind it."""
+    del facts
+    return KernelCall("read", setup="null")
+
+
 @workload("system.pipe_round_trip", needs=("kernels", "os"))
 def pipe_round_trip(facts: HostFacts) -> KernelCall:
     """One byte to another process on the same CPU and back through two pipes: two context switches."""

@@ -125,7 +125,7 @@ def make_plan(options: Options, seed: int, command_line: tuple[str, ...], consol
     cpus = parse_cpus(options.pin)
     variants = parse_variants(options.variant, options.own)
     has_command = options.own is not None or any(one.command for one in variants)
-    workloads = planning.select(options.select, has_command)
+    workloads = planning.select(options.select, has_command, preset.core_only)
     chosen, left_out = planning.choose_environments(parse_environments(options.env))
     arms = planning.make_arms(chosen, variants)
     own = planning.command_task(options.own) if has_command else None

@@ -59,6 +59,7 @@ class KernelRunner:
         self.page_bytes = bounded(call, "page_bytes", 1 << 30)
         self.discards = call["refresh"] == "discard"
         self.echo: tuple[int, int, int] | None = None
+        self.null = -1
         arguments = [int(value) for value in call["arguments"]]
         if executor == "microvm":
             self.host: Any = native.MicroVM(self.memory_bytes, self.page_bytes, nonce)
@@ -75,9 +76,6 @@ class KernelRunner:
         if self.host.page_bytes != self.page_bytes:
             had = f"{self.page_bytes} byte pages were asked for and {self.host.page_bytes} byte pages were had"
             raise BadRequestError(had, unsupported=True)
-        if self.memory_bytes and isinstance(self.host, native.MicroVM):
-            # The first access of the guest to a page costs an exit, whatever the host has mapped: not what is measured here.
-            self.host.run("touch", 0, self.memory_bytes // self.page_bytes)
         if call["setup"] == "chase":
             self.host.build_chase(
                 0, self.memory_bytes, bounded(call, "stride", 1 << 20, 8), bounded(call, "seed", 1 << 62)
@@ -85,8 +83,15 @@ class KernelRunner:
         elif call["setup"] == "echo":
             self.echo = native.spawn_echo()
             arguments[:0] = self.echo[1:]
+        elif call["setup"] == "null":
+            self.null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            arguments.insert(0, self.null)
         elif call["setup"] != "none":
             raise BadRequestError(f"no such setup: {call['setup']!r}")
+        try:
+            self.host.run(self.kernel, 0, 1, *arguments)
+        except ValueError as error:  # this CPU or this guest lacks the instruction
+            raise BadRequestError(str(error), unsupported=True) from None
 
     def block(self, warm: int, iterations: int) -> tuple[int, int]:
         """(ns of the timed part, ns of the warm-up and the way there)."""
@@ -106,6 +111,9 @@ class KernelRunner:
             os.close(from_echo)
             os.waitpid(pid, 0)
             self.echo = None
+        if self.null >= 0:
+            os.close(self.null)
+            self.null = -1
 
 
 class PythonRunner:

@@ -33,6 +33,14 @@ def test_selection_refuses_what_matches_nothing() -> None:
         select(["cpu.sha1"], False)
 
 
+def test_quick_measures_the_core_and_the_rest_by_name() -> None:
+    """Without patterns a quick run takes the core workloads only; a pattern reaches all."""
+    core = {workload.name for workload in select([], False, core_only=True)}
+    everything = {workload.name for workload in select([], False)}
+    assert "cpu.integer_chain" in core < everything and "memory.copy" not in core
+    assert [workload.name for workload in select(["memory.copy"], False, core_only=True)] == ["memory.copy"]
+
+
 def test_arms_are_environment_by_variant_with_one_control() -> None:
     """Every environment gets every variant, the A/A control only the first one."""
     variants = parse_variants(["base=true", "head=false"], None)
