@@ -147,7 +147,7 @@ def hostile_run() -> Run:
         probe=_hostile(PROBE, text) | {"cpu": {"brand": text(), "logical_cpus": text()}},
         fingerprint=_hostile_fingerprint(run.fingerprint, text),
         environments=tuple(_hostile_environment(one, environments, text) for one in run.environments),
-        arms=tuple(Arm(arms[arm.name], environments[arm.environment], text()) for arm in run.arms),
+        arms=tuple(Arm(arms[arm.name], environments[arm.environment], None) for arm in run.arms),
         workloads=tuple(replace(one, name=names[one.name]) for one in run.workloads),
         square=tuple(tuple(arms[name] for name in row) for row in run.square),
         visits=tuple(_hostile_visit(visit, names, arms, text, index) for index, visit in enumerate(run.visits)),

@@ -119,6 +119,8 @@ def test_hostile_texts_stay_text() -> None:
     """Scripts, quotes, NUL, direction marks and a megabyte in every name: the page has no more elements than ours."""
     page = reports.html(report_of(hostile_run()))
     found = outline(page)
+    assert {"heatmap", "forest", "lifecycle", "exits"} <= set(found.ids)
+    assert sum(tag == "td" and "data-v" in values for tag, values in found.elements) > 8
     assert {tag for tag, _ in found.elements} & {"img", "iframe", "object", "embed", "base"} == set()
     assert sum(tag == "script" for tag, _ in found.elements) == 2
     assert [values for _, values in found.elements for name in values if name.startswith("on")] == []
