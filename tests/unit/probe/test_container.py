@@ -97,7 +97,7 @@ def test_docker_with_the_hosts_pid_namespace() -> None:
         ({"/proc/self/cgroup": f"0::/kubepods.slice/crio-{IDENTIFIER}.scope\n"}, "", "crio"),
         ({"/proc/1/cgroup": "0::/lxc.payload.web/init.scope\n"}, "", "lxc"),
         ({}, f"9 8 0:1 /var/lib/docker/containers/{IDENTIFIER}/hosts /etc/hosts rw - ext4 /dev/sda rw\n", "docker"),
-        ({}, f"9 8 0:1 /run/containers/storage/overlay-containers/{IDENTIFIER}/userdata/hosts /etc/hosts rw - tmpfs t rw\n", "podman"),
+        ({}, f"9 8 0:1 /storage/vfs-containers/{IDENTIFIER}/userdata/hosts /etc/hosts rw - tmpfs t rw\n", "podman"),
         ({"/proc/1/comm": "bwrap\n"}, "", "bubblewrap"),
         ({"/proc/1/comm": "lxc-execute\n"}, "", "lxc"),
     ],

@@ -18,7 +18,6 @@ from .machines import (
     EDX1,
     HYPERVISOR,
     INTEL,
-    SKYLAKE,
     ZEN3,
     leaves,
     report,
