@@ -130,7 +130,7 @@ def _place(record: EnvironmentRecord, view: View, texts: Texts) -> Place:
         name=record.name,
         class_words=texts(f"class.{record.virt_class}.name"),
         version=record.version,
-        proof=_proof(proof, control=control, known=bool(reference), texts=texts),
+        proof=_control_proof(record.name, proof, texts) if control else _proof(proof, bool(reference), texts),
         proven=bool(proof) or control,
         control=control,
         items=items,
@@ -146,9 +146,13 @@ def grouped(keys: Sequence[str]) -> str:
     return ", ".join(f"{group} ({', '.join(names)})" if names else group for group, names in groups.items())
 
 
-def _proof(keys: Sequence[str], *, control: bool, known: bool, texts: Texts) -> Markup:
-    if control:
-        return texts("evidence.bare_differs", keys=grouped(keys)) if keys else texts("evidence.bare")
+def _control_proof(name: str, keys: Sequence[str], texts: Texts) -> Markup:
+    if keys:
+        return texts("evidence.bare_differs", keys=grouped(keys))
+    return texts("evidence.control" if name == NOISE_ENVIRONMENT else "evidence.bare")
+
+
+def _proof(keys: Sequence[str], known: bool, texts: Texts) -> Markup:
     if keys:
         return texts("evidence.differs", keys=grouped(keys))
     return texts("evidence.same" if known else "evidence.no_bare")

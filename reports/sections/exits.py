@@ -9,8 +9,8 @@ from markupsafe import Markup
 from .. import machine, products, quantities, scales
 from ..report import Report, Section
 from ..texts import Texts
+from ..ticks import Tick, value_ticks
 from ..view import ArmView, View, WorkloadView
-from .detail import Tick, value_ticks
 
 _PUBLISHED = {"exits.hypercall": "hypercall", "exits.cpuid": "cpuid", "exits.out": "pio", "exits.rdmsr": "msr"}
 """Workload to the row of reference_results.json that measures nearly the same."""

@@ -12,6 +12,7 @@ from vprobe.model import Comparison, GateReport
 from .. import quantities, scales
 from ..report import Report, Section
 from ..texts import Texts
+from ..ticks import Tick, ratio_ticks
 from ..view import ArmView, View, WorkloadView
 from .heatmap import noise_words, tone
 
@@ -46,17 +47,6 @@ class Group:
     noise: tuple[int, int] | None
     noise_words: str
     marks: tuple[Mark, ...]
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A labelled place on the axis, in percent of its width, and the same in plot units."""
-
-    at: float
-    place: int
-    label: str
-    edge: str
-    minor: bool
 
 
 @dataclass(frozen=True)
@@ -101,21 +91,6 @@ def _suite(
     groups = tuple(group for workload in members if (group := _group(view, workload, axis, limits, texts)).marks)
     name = texts.get(f"suite.{suite}.name") or suite or texts("suite.none")
     return Suite(name, groups, ratio_ticks(axis), axis.at(1.0))
-
-
-def ratio_ticks(axis: scales.Axis) -> tuple[Tick, ...]:
-    """The labelled places of a ratio axis."""
-    ticks = scales.ratio_ticks(axis)
-    return tuple(
-        Tick(
-            round(axis.share(tick) * 100, 1),
-            axis.at(tick),
-            f"{tick:g}×",
-            "start" if axis.share(tick) < 0.04 else "end" if axis.share(tick) > 0.96 else "middle",
-            (index - ticks.index(1.0)) % 2 == 1,
-        )
-        for index, tick in enumerate(ticks)
-    )
 
 
 def gate_limits(gate: GateReport | None) -> dict[tuple[str, str], float]:

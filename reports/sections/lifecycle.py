@@ -10,8 +10,8 @@ from markupsafe import Markup
 from .. import machine, quantities, scales
 from ..report import Report, Section
 from ..texts import Texts
+from ..ticks import Tick, value_ticks
 from ..view import ArmView, View
-from .detail import Tick, value_ticks
 
 GIBIBYTE = 2.0**30
 LIKE = 4.0

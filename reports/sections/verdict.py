@@ -135,8 +135,10 @@ def _slowest(costs: Sequence[findings.Cost], texts: Texts) -> tuple[Markup, ...]
         texts("slowest.item", arm=arm.name, ratio=quantities.ratio(row.ratio), workload=row.workload)
         for arm, row in worst[:4]
     ]
-    rest = len(costs) - len(worst)
-    return (*items, *([texts.count("slowest.rest", rest)] if rest else []))
+    more, rest = len(worst) - len(items), len(costs) - len(worst)
+    items += [texts.count("slowest.more", more)] if more else []
+    items += [texts.count("slowest.rest", rest)] if rest else []
+    return tuple(items)
 
 
 def _worth(view: View, costs: Sequence[findings.Cost], texts: Texts) -> tuple[Markup, ...]:
