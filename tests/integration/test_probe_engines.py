@@ -17,7 +17,7 @@ import vprobe
 from vprobe import environments
 from vprobe.environments import Launch, Unavailable
 
-from .test_environments import private_docker as private_docker
+from .test_environments import private_docker  # noqa: F401 - a fixture
 
 KINDS = {
     "chroot": ("chroot", "chroot"),

@@ -137,7 +137,7 @@ def test_importing_the_probe_loads_nothing_heavy() -> None:
     """The library call is made on every bench: no msgspec, no click, no typing before or after it."""
     code = (
         "import sys; import vprobe.probe; vprobe.probe.probe_host().document(); "
-        "heavy = {'msgspec', 'click', 'rich', 'numpy', 'typing', 'dataclasses', 'pathlib'}; print(sorted(heavy & set(sys.modules)))"
+        "print(sorted({'msgspec', 'click', 'rich', 'numpy', 'typing', 'dataclasses', 'pathlib'} & set(sys.modules)))"
     )
     isolated = [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {str(Path.cwd())!r}); {code}"]
     assert subprocess.run(isolated, capture_output=True, text=True, check=True).stdout.strip() == "[]"
