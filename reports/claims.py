@@ -47,7 +47,7 @@ def claims(view: View, texts: Texts) -> tuple[Claim, ...]:
 
 
 def _rows(view: View, *classes: VirtClass) -> list[Comparison]:
-    return [row for arm in findings.arms_of(view, *classes) for row in view.ratios(arm)]
+    return [row for arm in findings.arms_of(view, *classes) for row in findings.against_bare(view, arm)]
 
 
 def _share(rows: Sequence[Comparison], count: int) -> Finding:

@@ -139,6 +139,12 @@ def _median(values: Sequence[float]) -> float:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
+def against_bare(view: View, arm: ArmView) -> list[Comparison]:
+    """The rows that say what an arm's boundary costs: compared with bare, not with another variant in the same place."""
+    bare = {one.key for one in view.arms if one.environment == "bare"}
+    return [row for row in view.ratios(arm) if row.base in bare and arm.environment != "bare"]
+
+
 def geometric_mean(rows: Iterable[Comparison]) -> float | None:
     """The geometric mean of the ratios, None without any."""
     logs = [math.log(row.ratio) for row in rows if row.ratio]

@@ -75,7 +75,10 @@ def context(report: Report) -> list[Table]:
 def table(view: View, texts: Texts) -> Table:
     """The heat map of a run: bare first, with the noise floor; the control arm is not a column of its own."""
     shown = [arm for arm in view.arms if arm.role is not Role.NOISE]
-    shown.sort(key=lambda arm: arm.role is not Role.BASE)
+    if (
+        sum(arm.role is Role.BASE for arm in shown) == 1
+    ):  # of several, each stands before the arms that it is the base of
+        shown.sort(key=lambda arm: arm.role is not Role.BASE)
     compared = {row.workload for row in view.comparisons.comparisons if row.ratio is not None}
     groups = []
     for suite, members in view.suites:
@@ -134,7 +137,7 @@ def _base_cell(view: View, workload: WorkloadView, arm: ArmView, href: str, text
     if series is None or series.center is None:
         reason = view.skipped.get((workload.key, arm.key), "") or str(texts("heatmap.not_measured"))
         return Cell("k", href, None, "", texts("skipped"), "", reason)
-    noise = view.comparisons.noise_floor.get(workload.key)
+    noise = view.comparisons.noise_floor.get(workload.key) if arm.environment == "bare" else None
     return Cell("b", href, series.center, "", "", quantities.quantity(series.center, workload.unit), noise_words(noise))
 
 

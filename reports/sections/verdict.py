@@ -144,11 +144,12 @@ def _slowest(costs: Sequence[findings.Cost], texts: Texts) -> tuple[Markup, ...]
 def _worth(view: View, costs: Sequence[findings.Cost], texts: Texts) -> tuple[Markup, ...]:
     """The cost of the first full virtual machine, suite by suite, and of starting it."""
     machines = (VirtClass.FULL_HARDWARE, VirtClass.PARAVIRTUAL, VirtClass.FULL_SOFTWARE)
-    one = next((one for one in costs if one.arm.virt_class in machines), None)
+    found = (one for one in costs if one.arm.virt_class in machines and findings.against_bare(view, one.arm))
+    one = next(found, None)
     if one is None:
         return (texts("worth.none"),)
     suites: dict[str, list[Comparison]] = {}
-    for row in view.ratios(one.arm):
+    for row in findings.against_bare(view, one.arm):
         suites.setdefault(findings.suite_of(row.workload), []).append(row)
     items = [_suite_cost(view, one.arm, suite, rows, texts) for suite, rows in suites.items()]
     return (texts("worth.arm", arm=one.arm.name), *items, *_start(view, one.arm, texts))

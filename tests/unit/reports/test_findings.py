@@ -159,6 +159,24 @@ def test_claims_are_judged_by_the_run_alone() -> None:
     assert {claim.finding for claim in alone} == {Finding.UNTESTED}
 
 
+def test_variants_are_compared_with_each_other_not_with_bare() -> None:
+    """head against base is the news; what a VM costs is not what such a run can tell."""
+    arms = ("bare/base", "bare/head", "bare-aa", "kvm/base", "kvm/head")
+    run = synthetic_run(1, arms=arms, effects={"bare/head": 1.08, "kvm/head": 1.08}, workloads=("cpu.zlib",), **QUIET)
+    assert headline(run).startswith("bare/head costs 8")
+    view = view_of(run)
+    assert {arm.key: arm.role for arm in view.arms} == {
+        "bare/base": Role.BASE,
+        "bare/head": Role.MEASURED,
+        "bare-aa": Role.NOISE,
+        "kvm/base": Role.BASE,
+        "kvm/head": Role.MEASURED,
+    }
+    assert {claim.finding for claim in claims(view, ENGLISH)} == {Finding.UNTESTED}
+    answers = {str(one.question): [str(line) for line in one.lines] for one in verdict.context(report_of(run)).answers}
+    assert answers["Is it worth running this in a VM?"] == ["No virtual machine was compared with bare in this run."]
+
+
 def test_there_is_a_judge_for_every_claim() -> None:
     """The texts and the data file know the same claims."""
     from vprobe.reports import products
