@@ -22,8 +22,9 @@ Integers = NDArray[np.int64]
 GRID_BITS = 46
 """Steps of the grid in the largest magnitude: 1.4e-14 of it, far below any clock, far above floating-point noise."""
 
-SCAN_LIMIT = 2_000
-"""Candidates up to which each is looked at; beyond, p is taken to rise monotonically and the edge is found by bisection."""
+SCAN_LIMIT = 400
+"""Candidates up to which each is looked at. Beyond, the edge is found by bisection: ties let p fall back a little here and
+there on its way up, and with so many candidates that moves the edge by less than it is worth."""
 
 PValue = Callable[[int], float]
 """p of the hypothesis "the candidate is t / 2", where t is on the grid of the candidates doubled."""

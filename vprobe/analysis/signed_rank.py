@@ -65,13 +65,18 @@ def _untied_interval(sums: Integers, n: int, alpha: float) -> tuple[float, float
 
 
 def _p_two_sided(values: Integers) -> float:
-    return min(1.0, 2 * min(_p_greater(values), _p_greater(-values)))
+    scores, positive = _scores(values)
+    return min(1.0, 2 * _tail(scores, max(positive, sum(scores) - positive)))
 
 
 def _p_greater(values: Integers) -> float:
+    return _tail(*_scores(values))
+
+
+def _scores(values: Integers) -> tuple[tuple[int, ...], int]:
+    """Doubled midranks of what has a sign, sorted, and the sum of those of the positive values."""
     scores = doubled_midranks(np.abs(values))
-    scores[values == 0] = 0
-    return _tail(tuple(sorted(scores[scores > 0].tolist())), int(scores[values > 0].sum()))
+    return tuple(np.sort(scores[values != 0]).tolist()), int(scores[values > 0].sum())
 
 
 def _tail(scores: tuple[int, ...], observed: int) -> float:
@@ -91,9 +96,8 @@ def _tails(scores: tuple[int, ...]) -> Floats:
     reached = 0
     for score in scores:
         mass[score : reached + score + 1] += mass[: reached + 1].copy()
-        mass[: reached + score + 1] /= 2
         reached += score
-    return np.cumsum(mass[::-1])[::-1]
+    return np.asarray(np.cumsum(mass[::-1])[::-1] / 2.0 ** len(scores), dtype=np.float64)
 
 
 def _normal_tail(scores: tuple[int, ...], observed: int) -> float:
