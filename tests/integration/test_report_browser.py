@@ -291,6 +291,15 @@ def test_it_prints(browser: Browser, pages: dict[str, Path]) -> None:
     assert "Save as JSON" not in words
 
 
+def test_paper_is_always_light(browser: Browser, pages: dict[str, Path]) -> None:
+    """Who reads dark prints dark ink on white paper all the same."""
+    with visit(browser, pages["en"], theme="dark") as found:
+        look = "[getComputedStyle(document.documentElement).getPropertyValue('--paper'), getComputedStyle(document.body).color]"
+        assert found.page.evaluate(look)[0] != "#ffffff"
+        found.page.emulate_media(media="print", color_scheme="dark")
+        assert found.page.evaluate(look) == ["#ffffff", "rgb(20, 24, 31)"]
+
+
 def test_the_first_screen_paints_at_once(browser: Browser, tmp_path: Path) -> None:
     """15 arms by 60 workloads by 30 boots: the first paint of a loaded browser is under half a second (best of five)."""
     arms = ("bare", "bare-aa", *(f"env{number:02}" for number in range(13)))
