@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 import subprocess
 import tarfile
 from collections.abc import Mapping
@@ -125,7 +124,7 @@ class Docker:
 
     def start(self, launch: Launch) -> process.ProcessSession:
         program = trial.find("docker") or "docker"
-        name = f"vprobe-{secrets.token_hex(6)}"
+        name = process.container_name(launch)
         image = launch.session_dir / "image.tar"
         directories, links = top_level()
         write_image(image, links)

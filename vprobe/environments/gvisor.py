@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import secrets
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,7 +58,7 @@ class Gvisor:
 
     def start(self, launch: Launch) -> process.ProcessSession:
         program = trial.find("runsc") or "runsc"
-        container = f"vprobe-{secrets.token_hex(6)}"
+        container = process.container_name(launch)
         options = (f"--root={launch.session_dir / 'state'}", f"--platform={platform(program)}")
         instructions = process.Instructions(
             argv=(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +76,7 @@ class Lxc:
         return {}
 
     def start(self, launch: Launch) -> process.ProcessSession:
-        container = f"vprobe-{secrets.token_hex(6)}"
+        container = process.container_name(launch)
         configuration = launch.session_dir / "lxc.conf"
         configuration.write_text("".join(f"{key} = {value}\n" for key, value in settings(launch)), encoding="utf-8")
         inside = (

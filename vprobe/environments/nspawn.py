@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,7 +68,7 @@ class Nspawn:
         return {}
 
     def start(self, launch: Launch) -> process.ProcessSession:
-        container = f"vprobe-{secrets.token_hex(6)}"
+        container = process.container_name(launch)
         own = [one.own / container for one in cgroups.hierarchies() if one.name in SYSTEMD_HIERARCHIES]
         instructions = process.Instructions(
             argv=(trial.find("systemd-nspawn") or "systemd-nspawn", *options(launch, container)),

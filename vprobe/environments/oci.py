@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,7 +48,7 @@ class Runtime:
     def start(self, launch: Launch) -> process.ProcessSession:
         program = trial.find(self.name) or self.name
         rootless = os.geteuid() != 0
-        container = f"vprobe-{secrets.token_hex(6)}"
+        container = process.container_name(launch)
         state = str(launch.session_dir / "state")
         command = (program, "--root", state, *(self.rootless_options if rootless else ()))
         preserve = ("--preserve-fds", str(len(supervisor.APART))) if self.proxies else ()

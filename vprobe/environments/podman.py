@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import resource
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +104,7 @@ class Podman:
         instructions = process.Instructions(
             argv=(
                 *(trial.find("podman") or "podman", *GLOBAL_OPTIONS, *own, "run", *options(launch)),
-                *(f"--name=vprobe-{secrets.token_hex(6)}", *(ROOTLESS_OPTIONS if rootless else ())),
+                *(f"--name={process.container_name(launch)}", *(ROOTLESS_OPTIONS if rootless else ())),
                 *("--rootfs", str(directory / "root"), *process.behind_a_proxy(process.plain(launch).argv)),
             ),
             variables={**process.engine_variables(launch), **(rootless_variables() if rootless else {})},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import select
@@ -22,6 +23,7 @@ LAUNCH_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 90.0
 """Longer than all that the supervisor may take: grace, kill and teardown each have their own bound."""
 SHOWN_BYTES = 2000
+CONTAINER_PREFIX = "vprobe-"
 FIFO_DIRECTORY, REQUESTS, ANSWERS = "channel", "requests", "answers"
 
 
@@ -85,6 +87,12 @@ def agent_variables(launch: Launch) -> dict[str, str]:
 def engine_variables(launch: Launch) -> dict[str, str]:
     """The variables that an engine gets: the user's own, since engines find their set-up there."""
     return {**os.environ, supervisor.SESSION_VARIABLE: str(launch.session_dir)}
+
+
+def container_name(launch: Launch) -> str:
+    """What to call a session's container and cgroup: the first part tells whose sessions, the second which of them."""
+    whose = hashlib.sha256(os.fsencode(launch.session_dir.parent.parent)).hexdigest()[:8]
+    return f"{CONTAINER_PREFIX}{whose}-{launch.session_dir.name.removeprefix('s-')}"
 
 
 def escaped(raw: bytes, limit: int = SHOWN_BYTES) -> str:
