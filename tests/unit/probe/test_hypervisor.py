@@ -246,6 +246,13 @@ def test_bare_metal_without_cpuid(files: dict[str, str]) -> None:
     assert report(files=files).hypervisor.fact.state == "absent"
 
 
+@pytest.mark.parametrize(("used", "kind"), [("devices", "xen"), ("drivers", "xen"), (None, None)])
+def test_xens_bus_alone_proves_nothing(used: str | None, kind: str | None) -> None:
+    """Kernels with Xen built in register the bus everywhere; drivers and devices are there in a domain only."""
+    directories = {"/sys/bus": ("pci", "xen")} | ({f"/sys/bus/xen/{used}": ("vbd",)} if used else {})
+    assert report(directories=directories).hypervisor.kind == kind
+
+
 def test_dom0_under_another_hypervisor_shows_both_layers() -> None:
     """Xen's dom0 inside a KVM guest: neither layer is a facade."""
     cpuid = leaves(INTEL, SKYLAKE, HYPERVISOR, more=signatures(at40000000="KVMKVMKVM"))

@@ -43,11 +43,13 @@ def acpi_evidence(raw: Raw) -> AcpiEvidence:
         for row in table("hypervisor_evidence")["fadt_identity"]
         if identity and identity.startswith(row["identity"])
     ]
+    makers: set[str] = set()
     for name in names:
         oem_id, table_id = _oem(raw.read(name))
         matched = [row for row in table("hypervisor_evidence")["acpi_oem"] if oem_id and oem_id == row["oem_id"]]
-        if matched or (name == FADT and oem_id):
+        if oem_id not in makers and (matched or (name == FADT and oem_id)):
             evidence.append(f"ACPI {name.rpartition('/')[2]} OEM ids: {oem_id} {table_id}")
+            makers.add(oem_id)
         rows += matched
     for row in rows:
         monitor = monitor or row["monitor"]

@@ -161,8 +161,10 @@ def _buses(raw: Raw) -> list[Finding]:
     found = []
     if raw.listing("/sys/bus/vmbus/devices"):
         found.append(Finding("microsoft", Strength.GOOD, "/sys/bus/vmbus/devices"))
-    if "xen" in raw.listing("/sys/bus") or raw.listing("/sys/bus/xen/devices"):
-        found.append(Finding("xen", Strength.GOOD, "/sys/bus/xen"))
+    # The bus itself is there wherever the kernel has Xen built in; drivers register and devices appear in a domain only.
+    used = next((name for name in ("devices", "drivers") if raw.listing(f"/sys/bus/xen/{name}")), None)
+    if used:
+        found.append(Finding("xen", Strength.GOOD, f"/sys/bus/xen/{used}"))
     return found
 
 
