@@ -8,6 +8,7 @@ from typing import Any
 
 from vprobe.analysis.bases import BASELINE
 from vprobe.analysis.numbers import ratio, share
+from vprobe.measure.plan import CONTROL
 from vprobe.model import Comparison, Comparisons, Run, SuiteMean, Verdict
 
 GLYPHS = {
@@ -17,6 +18,7 @@ GLYPHS = {
     Verdict.INCONCLUSIVE: "?",
     Verdict.INCOMPARABLE: "≠",
 }
+ESTIMATES = "With nothing to compare with: the median of one operation, and its 95 % interval over boots."
 LEGEND = "▲ slower   ▼ faster   = same, inside margin or noise floor   ? inconclusive   ≠ incomparable"
 
 
@@ -123,9 +125,11 @@ def reasons(comparisons: Comparisons) -> list[str]:
 
 
 def skips(run: Run) -> list[str]:
-    """What was not measured and why, equal reasons together."""
+    """What was not measured and why, equal reasons together; the control, which is bare again, is passed over."""
     found: dict[str, list[str]] = {}
     for skip in run.skipped:
+        if skip.arm == CONTROL:
+            continue
         found.setdefault(skip.reason, []).append(f"{skip.workload} @ {skip.arm}")
     return [f"{_listed(names)}: {reason}" for reason, names in found.items()]
 

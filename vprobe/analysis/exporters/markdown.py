@@ -23,6 +23,7 @@ def _lines(comparisons: Comparisons, run: Run) -> Iterator[str]:
         yield from _ratios(comparisons)
         yield f"\n{layout.LEGEND}\n"
     if layout.without_base(comparisons):
+        yield f"{layout.ESTIMATES}\n"
         yield "| workload | arm | estimate | 95 % interval | boots |\n| --- | --- | ---: | ---: | ---: |"
         yield from map(_estimate, layout.without_base(comparisons))
         yield ""

@@ -37,7 +37,8 @@ def _parts(comparisons: Comparisons, run: Run, width: int) -> Iterator[Renderabl
     if layout.with_base(comparisons):
         yield from _ratio_tables(comparisons, run, width)
     if layout.without_base(comparisons):
-        yield Text("\nWithout a base: medians of one operation, with the 95 % interval over boots.")
+        lead = "\n" if layout.with_base(comparisons) else ""
+        yield Text(f"{lead}{layout.ESTIMATES}")
         yield _estimates(layout.without_base(comparisons))
     if not comparisons.comparisons:
         yield Text("Nothing to compare: no arm has samples of a workload that its base has, too.")
@@ -62,7 +63,7 @@ def _ratio_tables(comparisons: Comparisons, run: Run, width: int) -> Iterator[Re
     room = max(width - min(max([*names, len(MEAN) + 3]), NAME_CHARACTERS), COMPACT_CHARACTERS)
     compact = len(arms) * FULL_CHARACTERS > room
     each = max(1, room // (COMPACT_CHARACTERS if compact else FULL_CHARACTERS))
-    yield Text(printable(f"{layout.explanation(comparisons, compact=compact)} {layout.host(run)}", 1000))
+    yield Text(printable(f"{layout.explanation(comparisons, compact=compact)} {layout.host(run)}".rstrip(), 1000))
     yield Text(layout.LEGEND, style="dim")
     for start in range(0, len(arms), each):
         yield _ratios(layout.groups(comparisons), arms[start : start + each], compact)
