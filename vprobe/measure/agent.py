@@ -201,7 +201,7 @@ class Agent:
         return {
             "hello": 1,
             "pid": os.getpid(),
-            "started_ns": STARTED_NS,
+            "agent_ns": time.monotonic_ns() - STARTED_NS,
             "native": native is not None,
             "evidence": seen,
         }

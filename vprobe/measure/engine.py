@@ -285,12 +285,12 @@ def _empty_run(plan: Plan, probe: dict[str, Any]) -> Run:
 
 
 @contextlib.contextmanager
-def _site(plan: Plan) -> Iterator[Site]:
+def _site(plan: Plan, tick_ns: float) -> Iterator[Site]:
     """The run's own temporary directory, gone afterwards."""
     # A command of the user's own gets the user's variables; workloads of ours must not depend on them.
     own = {name: value for name, value in os.environ.items() if name != "TMPDIR"} if plan.has_command else {}
     with open_run() as directory:
-        yield Site(directory, plan.working_directory, ns_per_tick(CALIBRATION_NS), own)
+        yield Site(directory, plan.working_directory, tick_ns, own)
 
 
 def measure(
@@ -301,10 +301,12 @@ def measure(
     Raises RunError where an agent breaks (the journal is kept), UsageError and IncomparableError where the journal does
     not fit. Whatever is started is ended in any case.
     """
+    tick_ns = ns_per_tick(CALIBRATION_NS)
+    probe = {**probe, "cpu": {**probe["cpu"], "tsc_hz": round(1e9 / tick_ns)}}
     opened = Journal.resume if resume else Journal.create
     journal = opened(output, plan_hash(plan), _empty_run(plan, probe))
     try:
-        with _site(plan) as site:
+        with _site(plan, tick_ns) as site:
             variants = {arm.variant.name: arm.variant for arm in plan.arms}
             trees = {name: check_out(one, plan.working_directory, site.run.path) for name, one in variants.items()}
             arms = tuple(replace(arm, variant=trees[arm.variant.name]) for arm in plan.arms)

@@ -15,7 +15,7 @@ class Hello(msgspec.Struct, frozen=True):
 
     hello: Annotated[int, msgspec.Meta(ge=1, le=1)]
     pid: Annotated[int, msgspec.Meta(ge=1)]
-    started_ns: Nanoseconds
+    agent_ns: Nanoseconds  # from its first instruction in Python to this message, by its own clock: guests have another
     native: bool
     evidence: dict[str, Any]
 

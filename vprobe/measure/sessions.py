@@ -87,8 +87,8 @@ def started(arm: PlannedArm, site: Site) -> Iterator[Started]:
         channel = Channel(session, arm.name)
         hello, arrived_ns = channel.hello(HELLO_TIMEOUT_S)
         total = arrived_ns - session.launched_ns
-        engine = min(max(hello.started_ns - session.launched_ns, 0), total)
-        yield Started(session, channel, hello, nonce, total, engine, total - engine)
+        agent = min(hello.agent_ns, total)
+        yield Started(session, channel, hello, nonce, total, total - agent, agent)
 
 
 def check_place(environment: Environment, agent: Started, bare: Mapping[str, Any]) -> None:

@@ -36,7 +36,7 @@ def test_hello_tells_where_it_is(tmp_path: Path) -> None:
     session, channel = talk(tmp_path)
     with session:
         hello, arrived_ns = channel.hello(20)
-    assert session.launched_ns < hello.started_ns < arrived_ns
+    assert 0 < hello.agent_ns < arrived_ns - session.launched_ns
     assert hello.evidence["namespaces"]["mnt"] == Path("/proc/self/ns/mnt").stat().st_ino
 
 
@@ -82,7 +82,7 @@ def test_commands_report_status_times_and_last_words(tmp_path: Path) -> None:
         ("print('hello')", "not a greeting"),
         ("print('x' * 100000)", "longer than 64 KiB"),
         ("import time; time.sleep(30)", "no answer within"),
-        ('print(\'{"hello":1,"pid":-5,"started_ns":1,"native":true,"evidence":{}}\')', "not a greeting"),
+        ('print(\'{"hello":1,"pid":-5,"agent_ns":1,"native":true,"evidence":{}}\')', "not a greeting"),
     ],
 )
 def test_an_agent_that_misbehaves_ends_the_run_with_one_line(tmp_path: Path, program: str, words: str) -> None:
