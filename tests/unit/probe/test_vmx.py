@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from vprobe.probe.decode.vmx import decode_capabilities
@@ -160,3 +164,32 @@ def test_sev_features_and_states() -> None:
     assert off.fact.state == "disabled"
     assert report(leaves(INTEL, SKYLAKE)).sev.fact.state == "absent"
     assert report(leaves(AMD, ZEN3, 1 << 31)).sev.fact.state == "hidden"
+
+
+QEMU = json.loads((Path(__file__).parents[2] / "data" / "probe" / "qemu_vmx.json").read_text())["rows"]
+EVERYTHING_ALLOWED = {BASIC: 1 << 55, PROC: 1 << 63, PROC2: 1 << 33 | 1 << 45}
+
+
+def named_rows() -> dict[tuple[int, int], dict[str, Any]]:
+    """(MSR, bit) -> our row, the TRUE MSRs by the rows of the plain ones."""
+    msrs = {int(row["msr"], 16): row for row in table("vmx_controls")["msrs"]}
+    found = {}
+    for index, row in msrs.items():
+        shape = msrs[int(row["of"], 16)] if "of" in row else row
+        found |= {(index, control["bit"]): control for control in shape.get("controls", ())}
+        found |= {(index, field["bits"][0]): field for field in shape.get("fields", ())}
+    return found
+
+
+@pytest.mark.parametrize(("msr", "bit", "name"), QEMU, ids=[name for _, _, name in QEMU])
+def test_controls_agree_with_qemus_own_definitions(msr: str, bit: int, name: str) -> None:
+    """QEMU names the same bit of the same MSR, by the same name where our table gives QEMU's; alone it sets one id."""
+    index = int(msr, 16)
+    row = named_rows()[index, bit]
+    assert row.get("libvirt_qemu_feature", name) == name
+    pairs = index in {0x48B, *range(0x48D, 0x491)}
+    value = EVERYTHING_ALLOWED.get(index, 0) | (1 << bit + 32 if pairs else 1 << bit)
+    found = decode_capabilities({**EVERYTHING_ALLOWED, index: value})
+    prefix = next(entry["name"] for entry in table("vmx_controls")["msrs"] if int(entry["msr"], 16) == index)
+    key = f"{prefix}.{row['id']}"
+    assert found.controls[key]["may_be_1"] if key in found.controls else found.fields[key] == 1
