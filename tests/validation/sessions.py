@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from synthetic import synthetic_run
 
+from vprobe.analysis.signed_rank import hodges_lehmann
 from vprobe.model import Noise, Run, Samples, Visit
 
 RECORDED = Path(__file__).parents[1] / "data" / "analysis" / "recorded_noise.json.gz"
@@ -35,12 +36,12 @@ class Recorded:
 
 
 def recorded_noise(path: Path = RECORDED) -> list[Recorded]:
-    """The recorded workloads; each is centred, since what differs over all boots is no noise."""
+    """The recorded workloads; each is centred by its estimate, since what differs over all boots is no noise."""
     document = json.loads(gzip.decompress(path.read_bytes()))
     found = []
     for name, rows in document["workloads"].items():
         noise = np.array(rows)
-        found.append(Recorded(name, noise - np.median(np.median(noise, axis=1))))
+        found.append(Recorded(name, noise - hodges_lehmann(np.median(noise, axis=1))))
     return found
 
 

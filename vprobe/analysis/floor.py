@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import expm1
+from math import expm1, log1p
 
 import numpy as np
 
@@ -17,11 +17,20 @@ from vprobe.measure.plan import BASE
 from vprobe.model import Run
 
 ALPHA = 0.05
+MATERIAL = 0.005
+"""Share below which a difference of the control is no failure, however sure it is: it widens the limits, as chance does.
+
+Many boots on a quiet machine make any bias significant, also one of 0.02 % in the layout of memory. Silencing a workload
+for it would leave a change of 10 % unseen, and the more often the longer one measures.
+"""
 
 
 @dataclass(frozen=True)
 class Floor:
-    """bare-aa against bare, of one workload. `rejected`: they differ by more than chance, over all workloads."""
+    """bare-aa against bare, of one workload.
+
+    `rejected`: they differ by more than chance over all workloads, and by enough to matter.
+    """
 
     estimate: Estimate
     rejected: bool = False
@@ -59,4 +68,7 @@ def noise_floor(run: Run, samplings: Samplings) -> dict[str, Floor]:
 def judged(estimates: Mapping[str, Estimate]) -> dict[str, Floor]:
     """Holm over the workloads."""
     adjusted = holm([one.p for one in estimates.values()])
-    return {name: Floor(one, p <= ALPHA) for (name, one), p in zip(estimates.items(), adjusted, strict=True)}
+    return {
+        name: Floor(one, p <= ALPHA and abs(one.centre) > log1p(MATERIAL))
+        for (name, one), p in zip(estimates.items(), adjusted, strict=True)
+    }

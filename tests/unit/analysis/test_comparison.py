@@ -191,6 +191,13 @@ def test_inconclusive_says_what_would_help() -> None:
     assert "show changes from" in judge(of(0.0, -0.05, 0.05), NO_FLOOR, 0.02)[1]
 
 
+def test_a_sure_and_tiny_difference_of_the_control_widens_and_does_not_silence() -> None:
+    """0.3 % that 40 boots prove is a floor of 0.3 %; 0.7 % is a failed control."""
+    tiny = judged({"a": Estimate(0.003, 0.0029, 0.0031, 1e-9, 40)})["a"]
+    assert (tiny.rejected, tiny.size) == (False, 0.003)
+    assert judged({"a": Estimate(-0.007, -0.0071, -0.0069, 1e-9, 40)})["a"].rejected
+
+
 def test_floor_is_judged_over_all_workloads() -> None:
     """One p of 0.02 alone rejects; as the best of ten it does not."""
     suspicious = Estimate(0.01, 0.005, 0.02, 0.02, 9)
