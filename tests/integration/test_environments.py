@@ -172,8 +172,8 @@ def environment(name: str) -> Environment:
 
 def launch(run: sessions.RunDirectory, program: str) -> Launch:
     """A Python program as the agent."""
-    base = Path(sys.executable).resolve().parents[1]
-    return Launch((sys.executable, "-I", "-S", "-c", program), run.new_session(), run.scratch, read_only_paths=(base,))
+    places = (Path(sys.prefix), Path(sys.executable).resolve().parents[1])
+    return Launch((sys.executable, "-I", "-S", "-c", program), run.new_session(), run.scratch, read_only_paths=places)
 
 
 @contextlib.contextmanager
@@ -214,7 +214,9 @@ class TestEveryEnvironment:
                 os.write(session.to_agent, data)
                 back = b""
                 while len(back) < size:
-                    back += os.read(session.from_agent, 65536)
+                    chunk = os.read(session.from_agent, 65536)
+                    assert chunk, f"the agent ended: {session.stderr_tail()}"
+                    back += chunk
                 assert back == data
             assert session.stop() < 1.5e9, "it was forced, or waited for"
             assert session.exit_status == 0
