@@ -94,8 +94,7 @@ def _unfit(subject: Subject, vendor: Vendor, name: str, flag: bool | None) -> Fa
     if flag:
         return None
     if subject.keeper is not None:
-        hidden = subject.keeper.hides(name)
-        return hidden if hidden.state is State.UNKNOWN else hidden.replace(remedy="")
+        return subject.keeper.hides(name)
     return Fact(State.ABSENT, f"CPUID does not show {name}")
 
 

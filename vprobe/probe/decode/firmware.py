@@ -22,8 +22,8 @@ class Keeper(Record):
     role: str
     known: bool = True  # False: it was not recorded whether there is one
 
-    def hides(self, name: str) -> Fact:
-        """The fact that a technology is hidden, or may be."""
+    def keeps(self, name: str) -> Fact:
+        """The fact that a technology to virtualize is hidden, or may be: hypervisors need it for themselves."""
         if not self.known:
             reason = f"the processor's flags do not show {name}, and it was not recorded whether a hypervisor hides it"
             return Fact(State.UNKNOWN, reason, "record CPUID with `vprobe probe --capture FILE`")
@@ -32,9 +32,16 @@ class Keeper(Record):
             return Fact(State.HIDDEN, f"Hyper-V keeps {name} for itself: this is its root partition", remedy)
         if self.role == "dom0":
             return Fact(State.HIDDEN, f"Xen keeps {name} for itself: this is its dom0", "run VMs under Xen")
-        reason = f"{self.name} does not show {name} to this machine; hidden cannot be told from absent here"
         remedy = f"have the host enable nested virtualization and give this machine a CPU model with {name}"
-        return Fact(State.HIDDEN, reason, remedy)
+        return self.hides(name).replace(remedy=remedy)
+
+    def hides(self, name: str) -> Fact:
+        """The fact that a feature is hidden, or may be."""
+        if not self.known:
+            return self.keeps(name)
+        return Fact(
+            State.HIDDEN, f"{self.name} does not show {name} to this machine; hidden cannot be told from absent here"
+        )
 
 
 class Technology(Record):
@@ -60,7 +67,7 @@ def technology_state(technology: Technology) -> Fact:
     if technology.flag:
         return _with_flag(technology)
     if technology.keeper is not None:
-        hidden = technology.keeper.hides(name)
+        hidden = technology.keeper.keeps(name)
         reason = hidden.reason + ("; KVM works here all the same" if technology.kvm_works else "")
         return hidden.replace(reason=reason, evidence=evidence)
     return _without_flag(technology)

@@ -65,7 +65,7 @@ def _decode(cpuid: Cpuid, leaf: int, subleaf: int, name: str, registers: Registe
     flags: list[str] = []
     unknown: dict[str, tuple[int, ...]] = {}
     for number, register in enumerate(REGISTER_NAMES):
-        field_rows, flag_rows = _field_rows(leaf, subleaf, register), _flag_rows(cpuid, leaf, subleaf, register)
+        field_rows, flag_rows = _field_rows(cpuid, leaf, subleaf, register), _flag_rows(cpuid, leaf, subleaf, register)
         value = registers[number]
         named = 0
         for high, low, field in field_rows:
@@ -81,10 +81,10 @@ def _decode(cpuid: Cpuid, leaf: int, subleaf: int, name: str, registers: Registe
     return DecodedLeaf(leaf, subleaf, name, registers, True, fields, tuple(flags), _text(leaf, registers), unknown)
 
 
-def _field_rows(leaf: int, subleaf: int, register: str) -> list[tuple[int, int, str]]:
+def _field_rows(cpuid: Cpuid, leaf: int, subleaf: int, register: str) -> list[tuple[int, int, str]]:
     """Rows of this very subleaf, else those of every subleaf."""
-    if leaf >> 28 == HYPERVISOR_PREFIX and not leaf & 0xFF and register == "eax":
-        return [(31, 0, "highest_hypervisor_leaf")]
+    if leaf >> 28 == HYPERVISOR_PREFIX:
+        return _hypervisor_rows(cpuid, leaf, subleaf, register)
     key = f"{leaf:#010x}"
     rows = [row for row in table("cpuid_fields")["words"] if row["leaf"] == key and row["register"] == register]
     own = next((row for row in rows if row["subleaf"] == subleaf), None)
@@ -113,12 +113,28 @@ def _flag_rows(cpuid: Cpuid, leaf: int, subleaf: int, register: str) -> dict[int
     return rows
 
 
+def _hypervisor_rows(cpuid: Cpuid, leaf: int, subleaf: int, register: str) -> list[tuple[int, int, str]]:
+    """Fields of the block of hypervisor leaves that this leaf belongs to."""
+    if not leaf & 0xFF and register == "eax":
+        return [(31, 0, "highest_hypervisor_leaf")]
+    key = (_block_kind(cpuid, leaf), leaf & 0xFF, subleaf, register)
+    rows = table("paravirtual_features")["fields"]
+    found = (row["fields"] for row in rows if (row["kind"], row["offset"], row["subleaf"], row["register"]) == key)
+    return [(high, low, name) for fields in found for high, low, name in fields]
+
+
 def _paravirtual_rows(cpuid: Cpuid, leaf: int, register: str) -> dict[int, str]:
     """Features of the block of hypervisor leaves that this leaf belongs to."""
-    kind = next((found.kind for found in find_signatures(cpuid) if found.base == leaf & ~0xFF), "")
-    rows = table("paravirtual_features")["words"]
-    words = (row for row in rows if (row["kind"], row["offset"], row["register"]) == (kind, leaf & 0xFF, register))
+    key = (_block_kind(cpuid, leaf), leaf & 0xFF, register)
+    words = (
+        row for row in table("paravirtual_features")["words"] if (row["kind"], row["offset"], row["register"]) == key
+    )
     return {int(bit): name for word in words for bit, name in word["bits"].items()}
+
+
+def _block_kind(cpuid: Cpuid, leaf: int) -> str:
+    """Whose block of 256 leaves it is; "" where its signature is not known."""
+    return next((found.kind for found in find_signatures(cpuid) if found.base == leaf & ~0xFF), "")
 
 
 DOUBLED_BITS = {*range(10), *range(12, 18), 23, 24}
