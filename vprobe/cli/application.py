@@ -83,7 +83,8 @@ def _fail(error: VprobeError, *, as_json: bool) -> int:
             sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
             sys.stdout.flush()
     hint = f" ({error.hint})" if error.hint else ""
-    sys.stderr.write(f"vprobe: {error.message}{hint}\n")
+    line = "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in f"{error.message}{hint}")
+    sys.stderr.write(f"vprobe: {line}\n")
     return int(error.exit_code)
 
 

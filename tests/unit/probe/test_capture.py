@@ -152,13 +152,14 @@ def test_a_live_like_record_survives() -> None:
         (b'{"schema": "vprobe.capture/1", "files": {"/x": {"base64": "***"}}}', "no machine answers"),
         (b'{"schema": "vprobe.capture/1", "cpuid": ' + b"[" * 100_000, "JSON|no capture"),
         (b'{"schema": "vprobe.capture/1", "machine": "\xff"}', "JSON|no capture"),
+        (b'{"schema": "vprobe.capture/1", "msrs": {"0": {"0x3a": {"e\\n\\u001b[31m": 1}}}}', "no capture"),
     ],
 )
 def test_what_is_no_capture_is_refused_in_one_line(content: bytes, words: str) -> None:
     """Truncated, of another schema, with values that no register holds, or made to exhaust the stack."""
     with pytest.raises(InvalidFileError, match=words) as caught:
         decode_capture(content)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 500
 
 

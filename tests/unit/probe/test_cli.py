@@ -150,6 +150,7 @@ def test_check_prints_one_line_each(guest: str, capsys: pytest.CaptureFixture[st
         ["probe", "file.txt"],
         ["probe", "--diff", "one.txt"],
         ["probe", "--from", "/nosuch"],
+        ["probe", "--from", "/no\nsuch\x1b[31m"],
         ["probe", "--from", "/"],
         ["probe", "--sysroot", "/nosuch"],
         ["probe", "--capture", "x", "--from", "y"],
@@ -165,6 +166,7 @@ def test_mistakes_are_one_line_and_exit_code_2(words: list[str], capsys: pytest.
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert "Traceback" not in captured.err
+    assert "\x1b" not in captured.err
     assert run([*words, "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["schema"] == "vprobe.error/1"
 

@@ -106,13 +106,20 @@ def decode_capture(content: bytes) -> Raw:
         capture = msgspec.json.decode(content, type=Capture)
         return _raw(capture)
     except msgspec.ValidationError as error:
-        raise InvalidFileError(f"this is no capture: {error}"[:300], f"a capture has the schema {SCHEMA}") from None
+        raise InvalidFileError(
+            f"this is no capture: {_one_line(error)}", f"a capture has the schema {SCHEMA}"
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidFileError(f"this is not whole JSON: {error}"[:300], "capture the machine again") from None
+        raise InvalidFileError(f"this is not whole JSON: {_one_line(error)}", "capture the machine again") from None
     except (ValueError, binascii.Error) as error:
         raise InvalidFileError(
-            f"this capture holds what no machine answers: {error}"[:300], "capture the machine again"
+            f"this capture holds what no machine answers: {_one_line(error)}", "capture the machine again"
         ) from None
+
+
+def _one_line(error: Exception) -> str:
+    """What went wrong, without what the file may have put into it to drive the terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(error))[:240]
 
 
 def _raw(capture: Capture) -> Raw:
