@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import sys
+from typing import Any
+
 from rich.console import Console
 from rich.text import Text
 
@@ -37,6 +41,8 @@ def printable(text: object) -> str:
 
 def console(*, wrap: bool = True) -> Console:
     """Standard output: coloured on a terminal that NO_COLOR does not forbid; a pipe gets lines of any length unbroken."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a brand name may hold what the locale's encoding cannot
     output = Console(highlight=False, soft_wrap=not wrap)
     if not output.is_terminal and wrap:
         output = Console(highlight=False, width=max(output.width, 100))
@@ -50,15 +56,15 @@ def print_screen(report: HostReport) -> None:
         lines = text.wrap(output, max(output.width - LABEL_WIDTH, 20))
         for number, line in enumerate(lines):
             line.rstrip()
-            label = Text(f"{subject if number == 0 else '':{LABEL_WIDTH}}", style="bold")
-            output.print(label + line, soft_wrap=True)
+            label = f"{subject if number == 0 else '':{LABEL_WIDTH}}"
+            output.print(Text.assemble((label, "bold"), line), soft_wrap=True)
 
 
 def _rows(report: HostReport) -> list[tuple[str, Text]]:
-    rows = [("CPU", _cpu(report)), ("runs under", _hypervisor(report)), ("container", _container(report))]
-    rows.append(("KVM", _kvm(report)))
+    rows = [("CPU", _cpu(report))]
     rows.append(("VT-x", _with_notes(report.vtx.fact, _notable_vtx(report))))
     rows.append(("AMD-V", _with_notes(report.amdv.fact, _notable_amdv(report))))
+    rows += [("runs under", _hypervisor(report)), ("container", _container(report)), ("KVM", _kvm(report))]
     rows.append(("SEV", _state(report.sev.fact)))
     rows.append(("TDX", _state(report.tdx)))
     rows.append(("SGX", _state(report.sgx)))
@@ -70,18 +76,18 @@ def _rows(report: HostReport) -> list[tuple[str, Text]]:
 
 
 def _state(fact: Fact) -> Text:
-    text = Text(fact.state.value, style=STYLES[fact.state])
+    text = Text.assemble((fact.state.value, STYLES[fact.state]))
     if fact.reason:
-        text.append(f": {printable(fact.reason)}", style="default")
+        text.append(f": {printable(fact.reason)}")
     if fact.remedy and fact.state is not State.PRESENT:
-        text.append(f"\n-> {printable(fact.remedy)}", style="default")
+        text.append(f"\n-> {printable(fact.remedy)}")
     return text
 
 
 def _with_notes(fact: Fact, notes: str) -> Text:
     text = _state(fact)
     if notes:
-        text.append(f"\n{printable(notes)}", style="default")
+        text.append(f"\n{printable(notes)}")
     return text
 
 
@@ -93,14 +99,27 @@ def _cpu(report: HostReport) -> Text:
         )
     ]
     details = [f"family {cpu.family} model {cpu.model} stepping {cpu.stepping}"] if cpu.family is not None else []
-    details += [f"{cpu.logical_cpus} logical CPUs"] if cpu.logical_cpus else []
+    details += [f"{_count(cpu.logical_cpus, 'logical CPU')}{_packages(cpu.topology)}"] if cpu.logical_cpus else []
     details += [f"microcode {printable(cpu.microcode)}"] if cpu.microcode else []
     lines.append(", ".join(details))
     caches = [
         f"L{cache.level}{cache.type[0] if cache.level == 1 else ''} {_size(cache.size_bytes)}" for cache in cpu.caches
     ]
     lines.append(", ".join(caches))
+    if report.inconsistent_cpus:
+        lines.append(f"its CPUs differ in {len(report.inconsistent_cpus)} leaves or MSRs: see --all")
     return Text("\n".join(line for line in lines if line))
+
+
+def _packages(topology: dict[str, Any]) -> str:
+    """Packages, cores and kinds of core, where there is more than one."""
+    parts = [_count(topology[name], name[:-1]) for name in ("packages", "cores") if topology.get(name)]
+    parts += [f"{count} threads of {kind} cores" for kind, count in topology.get("core_kinds", {}).items()]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _size(size_bytes: int) -> str:
@@ -141,11 +160,11 @@ def _container(report: HostReport) -> Text:
 def _kvm(report: HostReport) -> Text:
     kvm = report.kvm
     word = {True: "usable", False: "not usable", None: "unknown"}[kvm.usable]
-    text = Text(word, style=STYLES[kvm.fact.state])
-    text.append(f": {printable(kvm.fact.reason)}", style="default")
+    text = Text.assemble((word, STYLES[kvm.fact.state]))
+    text.append(f": {printable(kvm.fact.reason)}")
     if kvm.fact.remedy:
-        text.append(f"\n-> {printable(kvm.fact.remedy)}", style="default")
-    text.append(f"\nnested: {kvm.nested.state.value}: {printable(kvm.nested.reason)}", style="default")
+        text.append(f"\n-> {printable(kvm.fact.remedy)}")
+    text.append(f"\nnested: {kvm.nested.state.value}: {printable(kvm.nested.reason)}")
     return text
 
 
@@ -160,7 +179,7 @@ def _notable_amdv(report: HostReport) -> str:
 def _mitigations(report: HostReport) -> Text:
     vulnerable = [name for name, text in report.mitigations.items() if text.startswith("Vulnerable")]
     if not report.mitigations:
-        return Text("unknown", style=STYLES[State.UNKNOWN])
+        return Text.assemble(("unknown", STYLES[State.UNKNOWN]))
     text = Text(f"{len(report.mitigations)} known to the kernel")
     if vulnerable:
         text.append(f", vulnerable: {printable(', '.join(vulnerable))}", style="red")
