@@ -147,9 +147,10 @@ def test_hosts_of_containers_are_no_containers(files: dict[str, str], directorie
 
 def test_wsl1_has_no_hypervisor_and_wsl2_has_one() -> None:
     """WSL 1 translates system calls; WSL 2 is a Hyper-V guest."""
-    first = report(files={"/proc/sys/kernel/osrelease": "4.4.0-19041-Microsoft\n"})
+    shown = {"/proc/cpuinfo": "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu hypervisor\n"}
+    first = report(files={"/proc/sys/kernel/osrelease": "4.4.0-19041-Microsoft\n", **shown})
     second = report(files={"/proc/sys/kernel/osrelease": "5.15.0-microsoft-standard-WSL2\n"})
-    assert (first.container.kind, first.hypervisor.kind) == ("wsl", None)
+    assert (first.container.kind, first.hypervisor.kind, first.hypervisor.fact.state) == ("wsl", None, "absent")
     assert (second.container.kind, second.hypervisor.kind) == ("wsl", "microsoft")
 
 

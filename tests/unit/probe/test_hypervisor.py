@@ -96,6 +96,20 @@ def test_the_privileges_of_a_hyperv_partition_give_its_role(privileges: int, rol
     assert (found.kind, found.role) == ("microsoft", role)
 
 
+def test_a_hyperv_inside_hyperv_is_two_layers() -> None:
+    """Bit 12 of the recommendations: this root partition's Hyper-V is a guest itself."""
+    more = hyperv(ROOT_PRIVILEGES, at40000004=(1 << 12, 0, 0, 0))
+    found = report(leaves(ecx=HYPERVISOR, more=more)).hypervisor
+    assert (found.role, [layer.kind for layer in found.layers]) == ("root", ["microsoft", "microsoft"])
+
+
+def test_an_emulators_name_in_the_place_of_a_makers_is_evidence() -> None:
+    """Rosetta and its like run single programs: no hypervisor, but worth saying."""
+    found = report(leaves("VirtualApple")).hypervisor
+    assert found.fact.state == "absent"
+    assert any("Rosetta" in line for line in found.fact.evidence)
+
+
 @pytest.mark.parametrize(("code", "kind"), [(1, "vbs"), (2, "sev-snp"), (3, "tdx")])
 def test_hyperv_isolation_names_the_confidential_guest(code: int, kind: str) -> None:
     """Leaf 0x4000000C of an isolated partition."""

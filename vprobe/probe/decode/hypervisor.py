@@ -10,7 +10,7 @@ from vprobe.probe.decode.cpuid import Cpuid
 from vprobe.probe.decode.dmi import DmiEvidence, dmi_evidence
 from vprobe.probe.decode.firmware import Keeper
 from vprobe.probe.decode.flags import kernel_flags
-from vprobe.probe.decode.guest_evidence import Finding, Strength, kernel_findings
+from vprobe.probe.decode.guest_evidence import Finding, Strength, kernel_findings, wsl_version
 from vprobe.probe.decode.signatures import Signature, find_signatures, hyperv_partition, paravirtual_features
 from vprobe.probe.facts import Fact
 from vprobe.probe.raw import Raw
@@ -20,6 +20,17 @@ from vprobe.states import State
 
 FACADE = "microsoft"
 """Hyper-V's leaves are what other hypervisors put in front of their own."""
+EMULATED_VENDORS = {
+    "VirtualApple": "Apple's Rosetta translates this program",
+    "MicrosoftXTA": "Windows on Arm translates this program",
+    "Virtual CPU ": "an emulator for single programs",
+    "PowerVM Lx86": "IBM's PowerVM Lx86 translates this program",
+    "Neko Project": "the Neko Project emulator",
+    "Insignia 586": "the Insignia emulator",
+    "ConnectixCPU": "Connectix Virtual PC",
+    "Compaq FX!32": "Compaq FX!32 translates this program",
+}
+"""Makers' names in leaf 0 that no processor has."""
 NAMED_SINCE_THE_FLAG = {"nopl", "xtopology", "aperfmperf", "cpuid"}
 """Flags of Linux 2.6.27 and later. A kernel that shows none of them is too old to have shown "hypervisor"."""
 EMULATORS = {"qemu", "bochs"}
@@ -70,6 +81,8 @@ def decode_hypervisor(raw: Raw) -> Hypervisor:
     findings = kernel_findings(raw)
     kind = _conclude_kind(signatures, dmi, (*acpi.findings, *findings), flagged=flagged)
     layers = _layers(kind, signatures, findings)
+    if kind == "microsoft" and (partition := hyperv_partition(cpuid, signatures)) and partition.nested:
+        layers += (Layer("microsoft", "full-hardware"),)  # this Hyper-V says that it runs under another one
     evidence = _evidence(cpuid, signatures, flagged) + dmi.evidence + acpi.evidence
     evidence += tuple(finding.source for finding in findings)
     return Hypervisor(
@@ -87,6 +100,8 @@ def _hypervisor_flag(raw: Raw, cpuid: Cpuid) -> bool | None:
     """CPUID.1:ECX[31], else the kernel's flag of that name; None where neither was recorded or it has no meaning."""
     if cpuid.get(1):
         return cpuid.has_hypervisor
+    if wsl_version(raw) == 1:
+        return False  # its /proc/cpuinfo shows Windows' processor, and WSL 1 is no virtual machine
     flags = set(kernel_flags(raw))
     if "hypervisor" in flags:
         return True
@@ -221,5 +236,9 @@ def _evidence(cpuid: Cpuid, signatures: tuple[Signature, ...], flagged: bool | N
         evidence.append(f"CPUID 0x1 ECX[31] = {int(cpuid.has_hypervisor)}")
     elif flagged is not None:
         evidence.append(f"/proc/cpuinfo flag hypervisor = {int(flagged)}")
+    if cpuid.vendor_text in EMULATED_VENDORS:
+        evidence.append(f'CPUID vendor "{cpuid.vendor_text}": {EMULATED_VENDORS[cpuid.vendor_text]}')
+    if cpuid.vendor_text in EMULATED_VENDORS:
+        evidence.append(f'CPUID vendor "{cpuid.vendor_text}": {EMULATED_VENDORS[cpuid.vendor_text]}')
     evidence += [f'CPUID {signature.base:#x}: "{signature.text}"' for signature in signatures]
     return tuple(evidence)
