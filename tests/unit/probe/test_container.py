@@ -98,6 +98,8 @@ def test_docker_with_the_hosts_pid_namespace() -> None:
         ({"/proc/1/cgroup": "0::/lxc.payload.web/init.scope\n"}, "", "lxc"),
         ({}, f"9 8 0:1 /var/lib/docker/containers/{IDENTIFIER}/hosts /etc/hosts rw - ext4 /dev/sda rw\n", "docker"),
         ({}, f"9 8 0:1 /storage/vfs-containers/{IDENTIFIER}/userdata/hosts /etc/hosts rw - tmpfs t rw\n", "podman"),
+        ({}, "9 8 0:66 /.lxc-boot-id /proc/sys/kernel/random/boot_id ro - tmpfs none rw\n", "lxc"),
+        ({}, "9 8 0:66 /proc/cpuinfo /proc/cpuinfo ro - fuse.lxcfs lxcfs rw\n", "lxc"),
         ({"/proc/1/comm": "bwrap\n"}, "", "bubblewrap"),
         ({"/proc/1/comm": "lxc-execute\n"}, "", "lxc"),
     ],

@@ -181,17 +181,9 @@ def _cgroup_claims(raw: Raw) -> list[Claim]:
 
 def _mount_claims(namespaces: Namespaces) -> list[Claim]:
     """The root's own mount, and the files of /etc that engines mount over the image's."""
-    watched = {
-        "/",
-        "/etc/hosts",
-        "/etc/hostname",
-        "/etc/resolv.conf",
-        "/run/.containerenv",
-        "/run/host/container-manager",
-    }
     claims = []
     for mount in namespaces.mounts or ():
-        if mount.point in watched:
+        if mount.point in WATCHED_MOUNTS:
             text = f"{mount.root} {mount.source} {mount.options}/"
             claims += [Claim(kind, f"/proc/self/mountinfo: {mount.point}") for kind in _matching(MOUNT_PATTERNS, text)]
     if "podman" in {claim.kind for claim in claims} and any(KUBELET in mount.root for mount in namespaces.mounts or ()):

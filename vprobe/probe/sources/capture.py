@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -291,8 +291,3 @@ def _scrub(path: str, content: bytes | Unread) -> bytes | Unread:
     for row in IDENTIFYING:
         text = row.pattern.sub(row.replacement, text)
     return text.encode()
-
-
-def to_plain(capture: bytes) -> Any:
-    """The capture as plain JSON types, for tests and for readers of the format."""
-    return msgspec.json.decode(capture)
