@@ -9,7 +9,7 @@ from synthetic import FINGERPRINT, synthetic_run
 
 from vprobe.analysis import compare
 from vprobe.analysis.bases import base_arm, default_base
-from vprobe.analysis.comparable import differences, parse_across
+from vprobe.analysis.comparable import LABELS, differences, parse_across
 from vprobe.analysis.estimate import Estimate, estimate
 from vprobe.analysis.floor import NO_FLOOR, Floor, judged
 from vprobe.analysis.suite_means import mean_by_boot
@@ -337,3 +337,8 @@ def test_hostile_values_do_not_overflow() -> None:
     )
     one = row(compare(replace(run, visits=visits)), "cpu.zlib", "kvm")
     assert one.ratio is not None and 1e300 < one.ratio < np.inf
+
+
+def test_every_field_of_a_fingerprint_has_words() -> None:
+    """A fact that is added to the fingerprint is compared, too."""
+    assert set(LABELS) == set(type(FINGERPRINT).__struct_fields__)

@@ -107,12 +107,11 @@ def floor_sentence(comparisons: Comparisons) -> str:
         return ""
     sizes = {name: max(floor.ratio, 1 / floor.ratio) - 1 for name, floor in floors.items()}
     worst = max(sizes, key=lambda name: sizes[name])
-    middle = sorted(sizes.values())[len(sizes) // 2]
     shown = floors[worst]
-    return (
-        f"Noise floor (bare-aa, which is bare again, against bare): {share(middle)} in the median workload, "
-        f"at most {ratio(shown.ratio)} [{ratio(shown.low)}, {ratio(shown.high)}] in {worst}."
-    )
+    most = f"{ratio(shown.ratio)} [{ratio(shown.low)}, {ratio(shown.high)}] in {worst}"
+    if len(floors) > 1:
+        most = f"{share(sorted(sizes.values())[len(sizes) // 2])} in the median workload, at most {most}"
+    return f"Noise floor (bare-aa, which is bare again, against bare): {most}."
 
 
 def reasons(comparisons: Comparisons) -> list[str]:
