@@ -1,5 +1,6 @@
 """Only the C extension: everything else is in pyproject.toml."""
 
+import compileall
 import platform
 from pathlib import Path
 
@@ -49,6 +50,16 @@ KERNEL_FLAGS_GCC_X86 = ["-fcf-protection=none", "-march=x86-64", "-mtune=generic
 
 class BuildExt(build_ext):
     """Compiles the kernels with flags of its own; distutils has one set of flags for all sources of an extension."""
+
+    def run(self) -> None:
+        """In an editable install also compiles the modules, which nobody else does ahead.
+
+        Where Python is told to write no bytecode every start of the command would compile them anew.
+        """
+        super().run()
+        if self.inplace:
+            for package in ("vprobe", "suites", "reports"):
+                compileall.compile_dir(package, quiet=1)
 
     def build_extensions(self) -> None:
         compile_one = self.compiler._compile  # the hook that distutils' compilers share
