@@ -342,7 +342,7 @@ from vprobe.environments import Launch, sessions
 name, phase, program = sys.argv[1:]
 run = sessions.open_run()
 launch = Launch((sys.executable, "-I", "-S", "-c", program), run.new_session(), run.scratch,
-                read_only_paths=(Path(sys.executable).resolve().parents[1],))
+                read_only_paths=(Path(sys.prefix), Path(sys.executable).resolve().parents[1]))
 if phase == "starting":
     print(0, flush=True)
 session = environments.get(name).start(launch)
