@@ -21,6 +21,7 @@ from vprobe.model import Arm, Comparison, Comparisons, NoiseFloor, Run, Verdict,
 
 MARGIN = 0.02
 CROSS_SESSION = "cross-session"
+NO_CANARY = "a session without a canary cannot be compared with another one"
 ZERO = "a value is 0, which has no ratio"
 
 
@@ -206,7 +207,7 @@ def _cross_row(
 def shifted(mine: Series, theirs: Series) -> tuple[Estimate | None, str]:
     """Estimate of the shift between two sessions, or why there is none."""
     if not len(mine) or not len(theirs):
-        return None, "a session without a canary cannot be compared with another one"
+        return None, NO_CANARY
     if not (np.isfinite(mine.values).all() and np.isfinite(theirs.values).all()):
         return None, ZERO
     return estimate_shift(mine.values, theirs.values), ""

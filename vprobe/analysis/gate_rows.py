@@ -11,7 +11,7 @@ import numpy as np
 
 from vprobe.analysis.bases import BASELINE, base_arm, check_base, is_control
 from vprobe.analysis.comparable import differences, workload_differences
-from vprobe.analysis.comparison import ZERO, wider
+from vprobe.analysis.comparison import NO_CANARY, ZERO, wider
 from vprobe.analysis.exact import Floats
 from vprobe.analysis.floor import NO_FLOOR, Floor, noise_floor
 from vprobe.analysis.rules import Rule
@@ -23,7 +23,6 @@ INCOMPARABLE_SKIP = "incomparable: "
 """How the engine begins the reason for a skip where an arm is too unlike the base to be measured."""
 
 IS_BASE = "it is the base"
-NO_CANARY = "a session without a canary cannot be compared with another one"
 
 
 @dataclass(frozen=True)

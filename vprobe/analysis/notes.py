@@ -20,7 +20,7 @@ def notes(run: Run, floors: Mapping[str, Floor]) -> tuple[str, ...]:
 
 def _control(run: Run, floors: Mapping[str, Floor]) -> Iterator[str]:
     if any(arm.environment == BASE for arm in run.arms) and not floors:
-        yield f"no arm {CONTROL}: what the machine alone can pretend is not known, and taken as nothing"
+        yield f"{CONTROL} was not measured: what the machine alone can pretend is not known, and taken as nothing"
 
 
 def _exclusions(run: Run) -> Iterator[str]:

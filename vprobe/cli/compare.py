@@ -52,7 +52,7 @@ def parse_margin(text: str) -> float:
     "--format", "form", type=click.Choice(["table", "markdown", "json", "csv"]), default="table", show_default=True
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option("--margin", default="2%", show_default=True, metavar="2%", help="What counts as the same.")
+@click.option("--margin", default="2%", show_default=True, metavar="PERCENT", help="What counts as the same.")
 def command(run_file: Path, other_file: Path | None, base: str | None, form: str, as_json: bool, margin: str) -> None:
     """Compare the arms of RUN with their base; or RUN with OTHER, an older run, arm by arm.
 

@@ -80,10 +80,9 @@ def explanation(comparisons: Comparisons, *, compact: bool = False) -> str:
     """What the base is, what a ratio means, and what stands behind it."""
     boots = sorted({row.boots for row in with_base(comparisons)})
     span = f"{boots[0]}" if boots[0] == boots[-1] else f"{boots[0]} to {boots[-1]}"
+    plural = "boot" if span == "1" else "boots"
     spread = "± is half of the 95 % interval" if compact else "[low, high] is the 95 % interval"
-    return (
-        f"Ratio to {_base(comparisons)}; above 1 is slower, whichever way the unit points. {spread} over {span} boots."
-    )
+    return f"Ratio to {_base(comparisons)}; above 1 is slower, whichever way the unit points. {spread} over {span} {plural}."
 
 
 def _base(comparisons: Comparisons) -> str:
