@@ -72,9 +72,22 @@ def private_docker() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="vpd") as directory, pytest.MonkeyPatch.context() as patch:
         place = Path(directory)
         patch.setenv("DOCKER_HOST", f"unix://{place / 'socket'}")
-        # It writes below /run and /etc/docker whatever it is told: these are its own, too.
+        # It writes below /run and /etc/docker whatever it is told: these are its own, too. It ends with the tests, even if
+        # those are killed.
         covers = "for place in /run /etc/docker; do test ! -d $place || mount -t tmpfs tmpfs $place; done; "
-        apart = ["unshare", "--mount", "--propagation", "private", "sh", "-c", covers + 'exec "$@"', "sh"]
+        apart = [
+            "setpriv",
+            "--pdeathsig",
+            "TERM",
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            covers + 'exec "$@"',
+            "sh",
+        ]
         command = [
             *apart,
             "dockerd",
