@@ -9,7 +9,7 @@ RUN    ?= vprobe-run.json
 REPORT ?= report.html
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: help bench test engines lint types wheel validate-engine clean
+.PHONY: help bench test engines lint types wheel validate-engine validate-statistics clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ wheel: $(VENV)/.installed-dev ## build the wheel and run the command from an emp
 
 validate-engine: $(VENV)/.installed-dev ## prove the measuring engine on this machine: half an hour, alone
 	$(BIN)/pytest -m validation tests/validation/test_engine.py -s
+
+validate-statistics: $(VENV)/.installed-dev ## prove the statistics on recorded noise, and fill in docs/statistics.md: a quarter of an hour
+	$(BIN)/python tests/validation/figures.py --write
 
 clean: ## remove everything that was built
 	rm -rf $(VENV) build dist *.egg-info vprobe/*.so .mypy_cache .ruff_cache .hypothesis

@@ -186,9 +186,12 @@ def only(plan: Plan, rows: Sequence[RuleResult]) -> Plan:
     """The part of a plan that some rows need: their workloads, their arms, and every arm that these may be compared with."""
     workloads = {row.workload for row in rows}
     places = {row.environment for row in rows} | {planning.BASE, planning.CONTROL}
+    bases = {row.base for row in rows}
     return replace(
         plan,
-        arms=tuple(arm for arm in plan.arms if arm.environment.name in places),
+        arms=tuple(
+            arm for arm in plan.arms if arm.environment.name in places or bases & {arm.name, arm.environment.name}
+        ),
         tasks=tuple(task for task in plan.tasks if task.name in workloads),
         skipped=tuple(skip for skip in plan.skipped if skip.workload in workloads),
     )

@@ -118,7 +118,11 @@ def show(report: GateReport, github: bool) -> None:
 @click.option(
     "--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML with the table [tool.vprobe.gate]."
 )
-@click.option("--confirm", is_flag=True, help="Measure failed rows again on fresh boots; only what fails twice fails.")
+@click.option(
+    "--confirm",
+    is_flag=True,
+    help="Measure failed rows again, by the command line in RUN; only what fails twice fails.",
+)
 @click.option("--across", default="", metavar="FACTS", help="Facts in which the baseline may differ, by commas.")
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write JUnit XML, too.")
 @click.option("--github", is_flag=True, help="Annotate, and append to the step summary of GitHub Actions.")

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from vprobe import environments
 from vprobe.errors import UsageError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 GUEST_SPECS = ("kernel", "qemu")
+RESERVED = ("baseline",)
+"""Words that a rule of the gate takes as a base of another kind; so are the environments' names."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ def parse_variants(texts: Sequence[str], command: str | None) -> tuple[Variant, 
     variants = tuple(parse_variant(text) for text in texts)
     names = [variant.name for variant in variants]
     for name in names:
+        if name in RESERVED or name in environments.names():
+            raise UsageError(f"--variant {name}: that name means something else in rules", "name it otherwise")
         if names.count(name) > 1:
             raise UsageError(f"--variant {name} is given twice")
     if len(variants) == 1:

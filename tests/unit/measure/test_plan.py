@@ -75,6 +75,8 @@ def test_a_cache_that_is_not_known_skips_its_workload_everywhere() -> None:
         (["head"], None, "is not NAME=SPEC"),
         (["a=true"], None, "nothing to be compared"),
         (["a=true", "a=false"], None, "twice"),
+        (["baseline=true", "b=false"], None, "means something else"),
+        (["a=true", "bare=false"], None, "means something else"),
         (["a=true", "b=git:HEAD"], None, "some variants are commands"),
         (["a=git:main", "b=git:HEAD"], None, "need --command"),
         (["a=true", "b=false"], "make", "no place for --command"),
