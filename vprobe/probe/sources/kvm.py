@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
+import sys
 
 from vprobe.probe.raw import KvmRaw, Leaves, Registers, Unread
 
@@ -86,27 +86,39 @@ def _create_vm(descriptor: int) -> int | Unread:
 
 def _feature_msrs(descriptor: int) -> dict[int, int | Unread]:
     """KVM's own view of the capability MSRs: what it would let a nested hypervisor see."""
-    buffer = bytearray(struct.pack("I", MAXIMUM_MSRS) + bytes(4 * MAXIMUM_MSRS))
+    buffer = bytearray(4 + 4 * MAXIMUM_MSRS)
+    _put(buffer, 0, MAXIMUM_MSRS)
     if _ioctl_buffer(descriptor, KVM_GET_MSR_FEATURE_INDEX_LIST, buffer) is not None:
         return {}
-    count = min(struct.unpack_from("I", buffer)[0], MAXIMUM_MSRS)
-    return {index: _feature_msr(descriptor, index) for index in struct.unpack_from(f"{count}I", buffer, 4)}
+    count = min(_word(buffer, 0), MAXIMUM_MSRS)
+    indexes = (_word(buffer, 4 + 4 * position) for position in range(count))
+    return {index: _feature_msr(descriptor, index) for index in indexes}
 
 
 def _feature_msr(descriptor: int, index: int) -> int | Unread:
-    entry = bytearray(struct.pack("IIIIQ", 1, 0, index, 0, 0))
+    entry = bytearray(24)  # struct kvm_msrs with one entry: nmsrs, pad, index, reserved, data
+    _put(entry, 0, 1)
+    _put(entry, 8, index)
     failure = _ioctl_buffer(descriptor, KVM_GET_MSRS, entry)
-    return failure or int(struct.unpack_from("Q", entry, 16)[0])
+    return failure or int.from_bytes(entry[16:], sys.byteorder)
 
 
 def _supported_cpuid(descriptor: int) -> Leaves:
     """CPUID as KVM would show it to a guest; the nested question is answered by its vmx and svm flags."""
-    buffer = bytearray(struct.pack("II", MAXIMUM_CPUID, 0) + bytes(40 * MAXIMUM_CPUID))
+    buffer = bytearray(8 + 40 * MAXIMUM_CPUID)  # struct kvm_cpuid2: nent, padding, entries of ten words
+    _put(buffer, 0, MAXIMUM_CPUID)
     if _ioctl_buffer(descriptor, KVM_GET_SUPPORTED_CPUID, buffer) is not None:
         return {}
-    count = min(struct.unpack_from("I", buffer)[0], MAXIMUM_CPUID)
     leaves: dict[tuple[int, int], Registers] = {}
-    for position in range(count):
-        leaf, subleaf, _flags, eax, ebx, ecx, edx = struct.unpack_from("7I", buffer, 8 + 40 * position)
-        leaves[leaf, subleaf] = (eax, ebx, ecx, edx)
+    for position in range(min(_word(buffer, 0), MAXIMUM_CPUID)):
+        leaf, subleaf, _, a, b, c, d = (_word(buffer, 8 + 40 * position + 4 * place) for place in range(7))
+        leaves[leaf, subleaf] = (a, b, c, d)
     return leaves
+
+
+def _put(buffer: bytearray, position: int, value: int) -> None:
+    buffer[position : position + 4] = value.to_bytes(4, sys.byteorder)
+
+
+def _word(buffer: bytearray, position: int) -> int:
+    return int.from_bytes(buffer[position : position + 4], sys.byteorder)

@@ -105,7 +105,9 @@ def _read_up_to(descriptor: int, limit: int) -> bytes:
 
 
 def _group_name(number: int) -> str:
-    import grp  # noqa: PLC0415 - not on every platform
+    if number == 0:
+        return "root"
+    import grp  # noqa: PLC0415 - not on every platform, and seldom asked
 
     try:
         return grp.getgrgid(number).gr_name
