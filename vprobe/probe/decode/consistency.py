@@ -38,7 +38,10 @@ def inconsistent_cpus(raw: Raw) -> list[dict[str, Any]]:
     """Every leaf and MSR with more than one value: {"what", "values": {"0-3": "…", "4": "…"}}."""
     differences = []
     for key in sorted({key for leaves in raw.cpuid.values() for key in leaves}):
-        values = {cpu: _masked(key[0], leaves[key]) for cpu, leaves in raw.cpuid.items() if key in leaves}
+        recorded = {cpu: leaves[key] for cpu, leaves in raw.cpuid.items() if key in leaves}
+        if len(set(recorded.values())) == 1:
+            continue
+        values = {cpu: _masked(key[0], registers) for cpu, registers in recorded.items()}
         if len(set(values.values())) > 1:
             texts = {cpu: " ".join(f"{register:08x}" for register in registers) for cpu, registers in values.items()}
             differences.append(_difference(f"CPUID {key[0]:#x}.{key[1]:#x}", texts))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from vprobe.probe.decode.cpuid import REGISTER_NUMBERS, Cpuid
 from vprobe.probe.raw import Raw
 from vprobe.probe.tables import table
@@ -44,7 +46,12 @@ def applies(cpuid: Cpuid, word: dict[str, Any]) -> bool:
 
 def cpuinfo_fields(raw: Raw) -> dict[str, str]:
     """/proc/cpuinfo: the first processor's fields, and those of a last block that describes the whole machine."""
-    text = raw.text("/proc/cpuinfo") or ""
+    return _parse_cpuinfo(raw.text("/proc/cpuinfo") or "")
+
+
+@lru_cache(maxsize=4)
+def _parse_cpuinfo(text: str) -> dict[str, str]:
+    """Asked for by many decoders, and a large machine has megabytes of it."""
     second = text.find("\nprocessor", text.find("processor") + 1)
     first = text if second < 0 else text[:second]
     last = text.rpartition("\n\n")[2]

@@ -69,7 +69,7 @@ class Namespaces(Record):
     @property
     def root_mount(self) -> Mount | None:
         """What is mounted on /, the last of several."""
-        return next((mount for mount in reversed(self.mounts or ()) if mount.point == "/"), None)
+        return _last_root(self.mounts or ())
 
     @property
     def foreign_root(self) -> str:
@@ -95,7 +95,8 @@ def decode_namespaces(raw: Raw) -> Namespaces:
         if number is not None:
             initial[kind] = number == constant
     text = raw.text("/proc/self/mountinfo")
-    return Namespaces(initial, _mounts(text) if text is not None else None, _same_root(raw))
+    mounts = _mounts(text) if text is not None else None
+    return Namespaces(initial, mounts, _same_root(raw, _last_root(mounts or ())))
 
 
 def _inode(text: str | None) -> int | None:
@@ -104,10 +105,14 @@ def _inode(text: str | None) -> int | None:
     return int(number) if number.isascii() and number.isdigit() and len(number) <= 20 else None
 
 
-def _same_root(raw: Raw) -> bool | None:
+def _last_root(mounts: tuple[Mount, ...]) -> Mount | None:
+    return next((mount for mount in reversed(mounts) if mount.point == "/"), None)
+
+
+def _same_root(raw: Raw, ours: Mount | None) -> bool | None:
     """By inode, and, where both see the same mounts, by mount: a bind mount of / on itself has the same inode."""
     own, first = _identity(raw, "/"), _identity(raw, "/proc/1/root")
-    ours, theirs = _root_mount(raw, "self"), _root_mount(raw, "1")
+    theirs = _last_root(_mounts(raw.text("/proc/1/mountinfo") or "", only_point=" / "))
     known = own is not None and first is not None
     if known and own != first:
         return False
@@ -134,15 +139,12 @@ def _is_other_mount(raw: Raw, ours: Mount | None, theirs: Mount | None) -> bool:
     return _inode(own_table) == INITIAL_MOUNTS and ours.parent not in {"0", "1"}
 
 
-def _root_mount(raw: Raw, process: str) -> Mount | None:
-    text = raw.text(f"/proc/{process}/mountinfo")
-    return Namespaces({}, _mounts(text), None).root_mount if text else None
-
-
-def _mounts(text: str) -> tuple[Mount, ...]:
-    """Lines that have the fields of proc(5); others are passed over."""
+def _mounts(text: str, only_point: str = "") -> tuple[Mount, ...]:
+    """Lines that have the fields of proc(5), and `only_point` between blanks; others are passed over."""
     mounts = []
     for line in text.splitlines():
+        if only_point not in line:
+            continue
         before, separator, after = line.partition(" - ")
         fields, tail = before.split(" "), after.split(" ")
         if separator and len(fields) >= 6 and len(tail) >= 2:

@@ -43,7 +43,7 @@ def _ioctl(descriptor: int, request: int, argument: int = 0) -> int | Unread:
         return Unread(error.errno or errno.EIO)
 
 
-def _ioctl_buffer(descriptor: int, request: int, buffer: bytearray) -> Unread | None:
+def _ioctl_buffer(descriptor: int, request: int, buffer: memoryview) -> Unread | None:
     from fcntl import ioctl  # noqa: PLC0415 - not on every platform
 
     try:
@@ -84,41 +84,37 @@ def _create_vm(descriptor: int) -> int | Unread:
     return 0
 
 
+def _words(count: int) -> memoryview:
+    """A buffer of 32-bit words of this machine's byte order."""
+    return memoryview(bytearray(4 * count)).cast("I")
+
+
 def _feature_msrs(descriptor: int) -> dict[int, int | Unread]:
     """KVM's own view of the capability MSRs: what it would let a nested hypervisor see."""
-    buffer = bytearray(4 + 4 * MAXIMUM_MSRS)
-    _put(buffer, 0, MAXIMUM_MSRS)
-    if _ioctl_buffer(descriptor, KVM_GET_MSR_FEATURE_INDEX_LIST, buffer) is not None:
+    words = _words(1 + MAXIMUM_MSRS)  # struct kvm_msr_list: nmsrs, indices
+    words[0] = MAXIMUM_MSRS
+    if _ioctl_buffer(descriptor, KVM_GET_MSR_FEATURE_INDEX_LIST, words) is not None:
         return {}
-    count = min(_word(buffer, 0), MAXIMUM_MSRS)
-    indexes = (_word(buffer, 4 + 4 * position) for position in range(count))
-    return {index: _feature_msr(descriptor, index) for index in indexes}
+    return {index: _feature_msr(descriptor, index) for index in words[1 : 1 + min(words[0], MAXIMUM_MSRS)]}
 
 
 def _feature_msr(descriptor: int, index: int) -> int | Unread:
-    entry = bytearray(24)  # struct kvm_msrs with one entry: nmsrs, pad, index, reserved, data
-    _put(entry, 0, 1)
-    _put(entry, 8, index)
-    failure = _ioctl_buffer(descriptor, KVM_GET_MSRS, entry)
-    return failure or int.from_bytes(entry[16:], sys.byteorder)
+    words = _words(6)  # struct kvm_msrs with one entry: nmsrs, pad, index, reserved, data of 64 bits
+    words[0], words[2] = 1, index
+    failure = _ioctl_buffer(descriptor, KVM_GET_MSRS, words)
+    return failure or int.from_bytes(words[4:].tobytes(), sys.byteorder)
 
 
 def _supported_cpuid(descriptor: int) -> Leaves:
     """CPUID as KVM would show it to a guest; the nested question is answered by its vmx and svm flags."""
-    buffer = bytearray(8 + 40 * MAXIMUM_CPUID)  # struct kvm_cpuid2: nent, padding, entries of ten words
-    _put(buffer, 0, MAXIMUM_CPUID)
-    if _ioctl_buffer(descriptor, KVM_GET_SUPPORTED_CPUID, buffer) is not None:
+    words = _words(
+        2 + 10 * MAXIMUM_CPUID
+    )  # struct kvm_cpuid2: nent, padding, entries of function, index, flags, registers
+    words[0] = MAXIMUM_CPUID
+    if _ioctl_buffer(descriptor, KVM_GET_SUPPORTED_CPUID, words) is not None:
         return {}
     leaves: dict[tuple[int, int], Registers] = {}
-    for position in range(min(_word(buffer, 0), MAXIMUM_CPUID)):
-        leaf, subleaf, _, a, b, c, d = (_word(buffer, 8 + 40 * position + 4 * place) for place in range(7))
+    for start in range(2, 2 + 10 * min(words[0], MAXIMUM_CPUID), 10):
+        leaf, subleaf, _, a, b, c, d = words[start : start + 7].tolist()
         leaves[leaf, subleaf] = (a, b, c, d)
     return leaves
-
-
-def _put(buffer: bytearray, position: int, value: int) -> None:
-    buffer[position : position + 4] = value.to_bytes(4, sys.byteorder)
-
-
-def _word(buffer: bytearray, position: int) -> int:
-    return int.from_bytes(buffer[position : position + 4], sys.byteorder)
