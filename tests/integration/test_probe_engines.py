@@ -69,6 +69,8 @@ def probe_inside(name: str) -> dict[str, Any]:
 )
 def test_the_kind_of_container_is_named_from_inside(name: str) -> None:
     """Each engine's boundary is recognised by the probe that runs behind it, with evidence."""
+    if name == "namespaces" and not Path("/").samefile("/proc/1/root"):
+        pytest.skip("in a chroot a private PID namespace has a foreign root, as a container has")
     container = probe_inside(name)["container"]
     assert (container["kind"], container["state"]) == (KINDS[name][1], "present")
     assert container["evidence"]

@@ -151,10 +151,13 @@ def sweep() -> tuple[Path, ...]:
     if not base().is_dir():
         return ()
     removed = []
-    descriptor = _open_base()
+    try:
+        descriptor = _open_base()
+    except FileNotFoundError:
+        return ()  # the last supervisor of another run removed it meanwhile
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        for name in sorted(path.name for path in base().iterdir()):
+        for name in sorted(os.listdir(descriptor)):  # noqa: PTH208 - by descriptor: the name may be gone
             lock = _try_lock(name, descriptor) if name.startswith("run-") else None
             if lock is None:
                 continue
