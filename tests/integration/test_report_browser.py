@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import unicodedata
 import json
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
