@@ -90,9 +90,13 @@ def engine_variables(launch: Launch) -> dict[str, str]:
 
 
 def container_name(launch: Launch) -> str:
-    """What to call a session's container and cgroup: the first part tells whose sessions, the second which of them."""
+    """What to call a session's container and cgroup: the first part tells whose sessions, the second which of them.
+
+    Letters, digits and hyphens only: engines take it as a host name, too.
+    """
     whose = hashlib.sha256(os.fsencode(launch.session_dir.parent.parent)).hexdigest()[:8]
-    return f"{CONTAINER_PREFIX}{whose}-{launch.session_dir.name.removeprefix('s-')}"
+    which = "".join(c for c in launch.session_dir.name.removeprefix("s-") if c.isascii() and c.isalnum())
+    return f"{CONTAINER_PREFIX}{whose}-{which}"
 
 
 def escaped(raw: bytes, limit: int = SHOWN_BYTES) -> str:
