@@ -6,7 +6,7 @@ are condensed into one median, or percentile, per boot before anything is tested
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,7 @@ class Samplings:
         self._higher = {workload.name for workload in run.workloads if workload.better == "higher"}
         self._visits: dict[str, list[Visit]] = {}
         self._cache: dict[tuple[int, str, str], Floats] = {}
+        self._ratios: dict[tuple[str, str, str], Series] = {}
         for visit in sorted(run.visits, key=lambda visit: visit.boot):
             if visit.excluded is None and visit.rows:
                 self._visits.setdefault(visit.workload, []).append(visit)
@@ -61,16 +62,23 @@ class Samplings:
         The median over the rounds of the ratio of the two blocks of a round; or the ratio of the two percentiles of the
         boot's rounds. Not finite where a value is 0.
         """
-        values, rounds = [], 0
-        for visit in self._with(workload, arm, base):
-            mine, theirs = self._slowness(visit, arm), self._slowness(visit, base)
-            with np.errstate(invalid="ignore"):  # two zeros make a NaN, which is meant
-                if percentile is None:
-                    values.append(float(np.median(mine - theirs)))
-                else:
-                    values.append(_percentile(mine, percentile) - _percentile(theirs, percentile))
-            rounds += len(visit.rows)
-        return Series(_rounded(values), rounds)
+        if percentile is not None:
+            return self._ratio(
+                workload, arm, base, lambda mine, theirs: _rows(mine, percentile) - _rows(theirs, percentile)
+            )
+        key = (workload, arm, base)
+        if key not in self._ratios:
+            self._ratios[key] = self._ratio(
+                workload, arm, base, lambda mine, theirs: np.asarray(np.median(mine - theirs, axis=1))
+            )
+        return self._ratios[key]
+
+    def _ratio(self, workload: str, arm: str, base: str, condense: Callable[[Floats, Floats], Floats]) -> Series:
+        visits = list(self._with(workload, arm, base))
+        pairs = ([self._slowness(visit, one) for visit in visits] for one in (arm, base))
+        with np.errstate(invalid="ignore"):  # two zeros make a NaN, which is meant
+            values = _by_boot(condense, *pairs)
+        return Series(_rounded(values), sum(len(visit.rows) for visit in visits))
 
     def level(self, workload: str, arm: str, percentile: float | None = None) -> Series:
         """Median or percentile of the rounds of each boot, in the workload's unit.
@@ -80,8 +88,9 @@ class Samplings:
         visits = list(self._with(workload, arm))
         q = 50.0 if percentile is None else percentile
         q = 100.0 - q if workload in self._higher else q
-        values = [float(np.percentile(np.array(visit.samples[arm].values), q)) for visit in visits]
-        return Series(np.array(values, dtype=np.float64), sum(len(visit.rows) for visit in visits))
+        samples = [np.array(visit.samples[arm].values, dtype=np.float64) for visit in visits]
+        values = _by_boot(lambda rows: _rows(rows, q), samples)
+        return Series(values, sum(len(visit.rows) for visit in visits))
 
     def canary_level(self, workload: str, arm: str, percentile: float | None = None) -> Series:
         """ln(slowness in units of the canary around the visit), one value a boot, for comparing two sessions.
@@ -95,7 +104,7 @@ class Samplings:
                 slowness = _percentile(self._slowness(visit, arm), 50.0 if percentile is None else percentile)
                 values.append(slowness - float(np.mean(np.log(around))))
                 rounds += len(visit.rows)
-        return Series(_rounded(values), rounds)
+        return Series(_rounded(np.array(values, dtype=np.float64)), rounds)
 
     def _with(self, workload: str, *arms: str) -> Iterator[Visit]:
         return (visit for visit in self._visits.get(workload, ()) if all(arm in visit.samples for arm in arms))
@@ -115,8 +124,27 @@ def _log(samples: Samples, *, negate: bool) -> Floats:
     return -logarithms if negate else logarithms
 
 
-def _rounded(logarithms: list[float]) -> Floats:
-    return np.asarray(np.round(np.array(logarithms, dtype=np.float64), DECIMALS), dtype=np.float64)
+def _by_boot(condense: Callable[..., Floats], *columns: Sequence[Floats]) -> Floats:
+    """One value a boot; `columns` hold an array of rounds for each boot, `condense` takes them as matrices, a boot a row.
+
+    Boots of equally many rounds, which is nearly always all of them, are condensed in one call: with a hundred rounds a
+    call of numpy costs more than its arithmetic, and a run has ten thousands of boots by arms.
+    """
+    if not columns[0]:
+        return np.zeros(0)
+    if len({len(rows) for rows in columns[0]}) == 1:
+        return condense(*(np.stack(rows) for rows in columns))
+    each = [condense(*(rows[np.newaxis] for rows in boot)) for boot in zip(*columns, strict=True)]
+    return np.concatenate(each)
+
+
+def _rows(matrix: Floats, percentile: float) -> Floats:
+    """A percentile of each row."""
+    return np.asarray(np.percentile(matrix, percentile, axis=1), dtype=np.float64)
+
+
+def _rounded(logarithms: Floats) -> Floats:
+    return np.asarray(np.round(logarithms, DECIMALS), dtype=np.float64)
 
 
 def _percentile(slowness: Floats, percentile: float) -> float:
