@@ -159,6 +159,9 @@ class Run(Record, frozen=True):
     square: tuple[tuple[str, ...], ...]
     visits: tuple[Visit, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    looks: tuple[
+        int, ...
+    ] = ()  # boots after which an adaptive run asked whether to go on; none: their number was fixed
     schema: Literal["vprobe.run/1"] = "vprobe.run/1"
 
 

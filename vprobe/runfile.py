@@ -21,6 +21,9 @@ MAXIMUM_VALUES = 24_000_000
 """Bounds of what is read. 2,000 visits of 100 rounds in 10 arms are 75 MB and 8 million values; decoded, a value takes 32
 bytes, so that the bound on values is the one that bounds memory."""
 
+MAXIMUM_LOOKS = 3
+"""Looks of an adaptive run: each has its share of alpha."""
+
 _GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK_BYTES = 1 << 20
 
@@ -171,6 +174,10 @@ def _defects(run: Run) -> Iterator[str]:
     ):
         twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
         yield from (f"{what} {name!r} is declared twice" for name in sorted(twice))
+    if run.looks and (
+        len(run.looks) > MAXIMUM_LOOKS or list(run.looks) != sorted({look for look in run.looks if look > 0})
+    ):
+        yield f"looks after {run.looks} boots are not {MAXIMUM_LOOKS} at most, each later than the one before"
     arms, workloads = {arm.name for arm in run.arms}, {workload.name for workload in run.workloads}
     for row in run.square:
         yield from (f"the square names an unknown arm {name!r}" for name in row if name not in arms)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vprobe.errors import UsageError
 from vprobe.measure.plan import BASE, CONTROL
 from vprobe.model import Arm, Run
@@ -36,10 +38,10 @@ def base_arm(run: Run, arm: Arm, base: str) -> Arm | None:
     return None if found == arm else found
 
 
-def check_base(run: Run, base: str) -> None:
-    """UsageError where a run has no arm, environment or variant of that name."""
-    environments = [arm.environment for arm in run.arms]
-    variants = [arm.variant for arm in run.arms if arm.variant is not None]
-    names = list(dict.fromkeys([*environments, *variants, *(arm.name for arm in run.arms)]))
+def check_base(arms: Sequence[Arm], base: str) -> None:
+    """UsageError where a run of these arms has no arm, environment or variant of that name."""
+    environments = [arm.environment for arm in arms]
+    variants = [arm.variant for arm in arms if arm.variant is not None]
+    names = list(dict.fromkeys([*environments, *variants, *(arm.name for arm in arms)]))
     if base not in names:
         raise UsageError(f"the run has no arm, environment or variant {base!r}", f"it has {', '.join(names)}")

@@ -11,7 +11,6 @@ import numpy as np
 from vprobe.analysis.bases import BASELINE, base_arm, check_base, default_base, is_control
 from vprobe.analysis.comparable import differences, workload_differences
 from vprobe.analysis.estimate import CONFIDENCE, Estimate, estimate, estimate_shift
-from vprobe.analysis.exact import Floats
 from vprobe.analysis.floor import NO_FLOOR, Floor, noise_floor
 from vprobe.analysis.notes import notes
 from vprobe.analysis.series import Samplings, Series
@@ -34,7 +33,7 @@ def compare(run: Run, other: Run | None = None, *, base: str | None = None, marg
     if other is not None:
         return _across(run, other, margin)
     base = default_base(run) if base is None else base
-    check_base(run, base)
+    check_base(run.arms, base)
     samplings = Samplings(run)
     floors = noise_floor(run, samplings)
     rows = _Within(run, samplings, floors, base, margin)
@@ -90,7 +89,7 @@ class _Within:
 
     def _level(self, workload: WorkloadRecord, arm: Arm) -> Comparison:
         series = self.samplings.level(workload.name, arm.name)
-        one = estimate(series.values)
+        one = estimate(series.values, series.share)
         return Comparison(
             workload=workload.name,
             environment=arm.environment,
@@ -107,7 +106,7 @@ class _Within:
             rounds=series.rounds,
             minimum_detectable=None,
             verdict=None,
-            reason="" if one.conclusive else too_few(one.boots),
+            reason="" if one.conclusive else too_few(one),
         )
 
 
@@ -115,19 +114,19 @@ def ratio_row(
     workload: WorkloadRecord, arm: Arm, base: str, series: Series, level: Series, floor: Floor, margin: float
 ) -> Comparison:
     """The row of a series of ln(ratio). `level`: of the arm alone, in the unit."""
-    one, reason = _estimated(series.values)
+    one, reason = _estimated(series)
     verdict = Verdict.INCONCLUSIVE
     if one:
         verdict, reason = judge(one, floor, margin)
     return _row(workload, arm, base, one, level, series.rounds, verdict, reason)
 
 
-def _estimated(values: Floats) -> tuple[Estimate | None, str]:
-    if len(values) == 0:
+def _estimated(series: Series) -> tuple[Estimate | None, str]:
+    if len(series) == 0:
         return None, "no boot has both"
-    if not np.isfinite(values).all():
+    if not np.isfinite(series.values).all():
         return None, ZERO
-    return estimate(values), ""
+    return estimate(series.values, series.share), ""
 
 
 def _row(
@@ -210,7 +209,7 @@ def shifted(mine: Series, theirs: Series) -> tuple[Estimate | None, str]:
         return None, NO_CANARY
     if not (np.isfinite(mine.values).all() and np.isfinite(theirs.values).all()):
         return None, ZERO
-    return estimate_shift(mine.values, theirs.values), ""
+    return estimate_shift(mine.values, theirs.values, mine.share), ""
 
 
 def only_in_one(run: Run, other: Run) -> Iterator[str]:

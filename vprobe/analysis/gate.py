@@ -102,9 +102,12 @@ def _judge(rows: Sequence[Row], policy: Policy, *, final: bool) -> list[_Judged]
 
 
 def _p(row: Row) -> float:
+    """p of "at most the limit"; of an adaptive run's row in units of its look's share, which makes it hold over all looks."""
     if row.others is None:
-        return signed_rank.p_greater(row.values, row.bound)
-    return rank_sum.p_greater(row.values, row.others, row.bound)
+        p = signed_rank.p_greater(row.values, row.bound)
+    else:
+        p = rank_sum.p_greater(row.values, row.others, row.bound)
+    return min(1.0, p / row.share)
 
 
 def _untested(row: Row, policy: Policy) -> _Judged:
@@ -119,7 +122,9 @@ def _finite(row: Row) -> bool:
 
 
 def _estimated(row: Row) -> Estimate:
-    return estimate(row.values) if row.others is None else estimate_shift(row.values, row.others)
+    if row.others is None:
+        return estimate(row.values, row.share)
+    return estimate_shift(row.values, row.others, row.share)
 
 
 def _tested(row: Row, p: float, session: float, policy: Policy, *, final: bool) -> _Judged:
@@ -128,7 +133,7 @@ def _tested(row: Row, p: float, session: float, policy: Policy, *, final: bool) 
         return _beyond(row, one, p, session, final=final)
     if one.conclusive and one.high <= row.bound:
         return _Judged(_result(row, one, p, GateVerdict.PASS, CROSS_SESSION if row.others is not None else ""))
-    reason = too_few(one.boots)
+    reason = too_few(one)
     if one.conclusive:
         reason = NOT_PROVEN if one.low > row.bound else INSIDE
     return _Judged(_result(row, one, p, GateVerdict.INCONCLUSIVE, reason))
@@ -205,13 +210,16 @@ def _with_confirmation(result: RuleResult) -> RuleResult:
 
 def _too_few_boots(rows: Sequence[Row], alpha: float) -> list[str]:
     """The one thing to know before anything else: whether the boots can fail a row at all."""
-    boots = [len(row.values) for row in rows if row.verdict is None and not row.missing and row.others is None]
-    needed = ceil(log2(max(len(boots), 1) / alpha))
-    if not boots or min(boots) >= needed:
+    tested = [row for row in rows if row.verdict is None and not row.missing and row.others is None]
+    if not tested:
         return []
-    plural = "row" if len(boots) == 1 else "rows"
+    fewest = min(tested, key=lambda row: len(row.values))
+    boots, needed = len(fewest.values), ceil(log2(len(tested) / (alpha * fewest.share)))
+    if boots >= needed:
+        return []
+    plural = "row" if len(tested) == 1 else "rows"
     return [
-        f"{min(boots)} boots cannot reach alpha = {alpha:g} over {len(boots)} {plural}: {needed} are needed "
+        f"{boots} boots cannot reach alpha = {alpha:g} over {len(tested)} {plural}: {needed} are needed "
         "before any row of so few can fail"
     ]
 

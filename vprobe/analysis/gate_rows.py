@@ -30,7 +30,8 @@ class Row:
     """One rule on one workload and arm: what is to be tested, or the verdict where nothing can be.
 
     `values`: ln(ratio) a boot, or ln(slowness / canary) with the baseline's in `others`, or levels in `unit` for an
-    absolute limit. `bound`: the limit on the same scale, the noise floor included. `missing`: the policy decides.
+    absolute limit. `bound`: the limit on the same scale, the noise floor included. `share`: of alpha, see share_at().
+    `missing`: the policy decides.
     """
 
     rule: Rule
@@ -41,6 +42,7 @@ class Row:
     bound: float
     values: Floats = field(default_factory=lambda: np.zeros(0))
     others: Floats | None = None
+    share: float = 1.0
     verdict: GateVerdict | None = None
     missing: bool = False
     reason: str = ""
@@ -97,7 +99,7 @@ def rows_of(rule: Rule, evidence: Evidence) -> tuple[list[Row], list[str]]:
         if evidence.baseline is None:
             raise UsageError(f"{rule.text!r} needs a stored run", "name it with --baseline")
     elif rule.share is not None:
-        check_base(run, rule.base)
+        check_base(run.arms, rule.base)
     workloads = [workload for workload in run.workloads if rule.takes_workload(workload.name)]
     arms = [arm for arm in run.arms if rule.takes_arm(arm) and (not is_control(arm) or rule.names(arm))]
     rows, passed = [], []
@@ -143,7 +145,7 @@ def _row(rule: Rule, workload: WorkloadRecord, arm: Arm, evidence: Evidence) -> 
         return f"{base.name} does not have it, so that only an absolute limit can judge it"
     series = evidence.samplings.ratio(workload.name, arm.name, base.name, rule.percentile)
     floor = NO_FLOOR if is_control(arm) else evidence.floors.get(workload.name, NO_FLOOR)
-    return _relative(rule, workload, arm, base.name, floor, series.values)
+    return _relative(rule, workload, arm, base.name, floor, series)
 
 
 def _unmeasured(rule: Rule, workload: WorkloadRecord, arm: Arm, evidence: Evidence) -> Row | str:
@@ -171,7 +173,7 @@ def _absolute(rule: Rule, workload: WorkloadRecord, arm: Arm, evidence: Evidence
         )
     assert rule.absolute is not None
     series = evidence.samplings.level(workload.name, arm.name, rule.percentile)
-    return Row(rule, workload.name, arm, workload.unit, None, rule.absolute, series.values)
+    return Row(rule, workload.name, arm, workload.unit, None, rule.absolute, series.values, share=series.share)
 
 
 def _relative(
@@ -180,11 +182,12 @@ def _relative(
     arm: Arm,
     base: str,
     floor: Floor,
-    values: Floats,
+    series: Series,
     others: Floats | None = None,
 ) -> Row:
     """A row of logarithms. The limit is widened by what the machine alone pretends."""
     assert rule.share is not None
+    values = series.values
     bound = log1p(rule.share) + floor.size
     verdict, reason = None, ""
     if floor.rejected:
@@ -193,7 +196,8 @@ def _relative(
         verdict, reason = GateVerdict.INCONCLUSIVE, ZERO
     elif not len(values) or (others is not None and not len(others)):
         verdict, reason = GateVerdict.INCONCLUSIVE, "no boot has both" if others is None else NO_CANARY
-    return Row(rule, workload.name, arm, workload.unit, base, bound, values, others, verdict, reason=reason)
+    unit = workload.unit
+    return Row(rule, workload.name, arm, unit, base, bound, values, others, series.share, verdict, reason=reason)
 
 
 def _stored(rule: Rule, workload: WorkloadRecord, arm: Arm, evidence: Evidence) -> Row:
@@ -210,7 +214,7 @@ def _stored(rule: Rule, workload: WorkloadRecord, arm: Arm, evidence: Evidence) 
     mine: Series = evidence.samplings.canary_level(workload.name, arm.name, rule.percentile)
     other = evidence.baseline_samplings.canary_level(workload.name, arm.name, rule.percentile)
     floor = wider(evidence.floors.get(workload.name, NO_FLOOR), evidence.baseline_floors.get(workload.name, NO_FLOOR))
-    return _relative(rule, workload, arm, BASELINE, floor, mine.values, other.values)
+    return _relative(rule, workload, arm, BASELINE, floor, mine, other.values)
 
 
 def _only_in_baseline(rule: Rule, evidence: Evidence) -> Iterator[Row]:

@@ -15,12 +15,21 @@ EXCLUDED_LIMIT = 0.1
 
 def notes(run: Run, floors: Mapping[str, Floor]) -> tuple[str, ...]:
     """One sentence for each."""
-    return (*_control(run, floors), *_exclusions(run))
+    return (*_control(run, floors), *_exclusions(run), *_looks(run))
 
 
 def _control(run: Run, floors: Mapping[str, Floor]) -> Iterator[str]:
     if any(arm.environment == BASE for arm in run.arms) and not floors:
         yield f"{CONTROL} was not measured: what the machine alone can pretend is not known, and taken as nothing"
+
+
+def _looks(run: Run) -> Iterator[str]:
+    if run.looks:
+        after = " and ".join(filter(None, (", ".join(map(str, run.looks[:-1])), str(run.looks[-1]))))
+        yield (
+            f"the number of boots was adaptive: after {after} boots a workload went on if it was open; intervals are "
+            "wider to allow for that"
+        )
 
 
 def _exclusions(run: Run) -> Iterator[str]:

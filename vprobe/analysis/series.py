@@ -6,11 +6,13 @@ are condensed into one median, or percentile, per boot before anything is tested
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from vprobe.analysis.estimate import share_at
 from vprobe.analysis.exact import Floats
 from vprobe.errors import UsageError
 from vprobe.model import Run, Samples, Visit
@@ -22,10 +24,11 @@ DECIMALS = 12
 
 @dataclass(frozen=True)
 class Series:
-    """One value a boot, in boot order. `rounds`: of all boots together."""
+    """One value a boot, in boot order. `rounds`: of all boots together. `share`: of alpha, see share_at()."""
 
     values: Floats
     rounds: int
+    share: float = 1.0
 
     def __len__(self) -> int:
         return len(self.values)
@@ -37,6 +40,8 @@ class Samplings:
     def __init__(self, run: Run) -> None:
         self._higher = {workload.name for workload in run.workloads if workload.better == "higher"}
         self._visits: dict[str, list[Visit]] = {}
+        self.looks = run.looks
+        self._measured = Counter(visit.workload for visit in run.visits)  # a boot has one visit of a workload at most
         self._cache: dict[tuple[int, str, str], Floats] = {}
         self._ratios: dict[tuple[str, str, str], Series] = {}
         for visit in sorted(run.visits, key=lambda visit: visit.boot):
@@ -51,6 +56,10 @@ class Samplings:
     def arms(self, workload: str) -> frozenset[str]:
         """Arms that have samples of a workload in at least one boot."""
         return frozenset(arm for visit in self._visits.get(workload, ()) for arm in visit.samples)
+
+    def share(self, workload: str) -> float:
+        """Of alpha, that may be spent on a workload."""
+        return share_at(self.looks, self._measured[workload])
 
     def boots(self, workload: str, *arms: str) -> tuple[int, ...]:
         """Numbers of the boots in which all these arms have samples of a workload."""
@@ -78,7 +87,7 @@ class Samplings:
         pairs = ([self._slowness(visit, one) for visit in visits] for one in (arm, base))
         with np.errstate(invalid="ignore"):  # two zeros make a NaN, which is meant
             values = _by_boot(condense, *pairs)
-        return Series(_rounded(values), sum(len(visit.rows) for visit in visits))
+        return Series(_rounded(values), sum(len(visit.rows) for visit in visits), self.share(workload))
 
     def level(self, workload: str, arm: str, percentile: float | None = None) -> Series:
         """Median or percentile of the rounds of each boot, in the workload's unit.
@@ -90,7 +99,7 @@ class Samplings:
         q = 100.0 - q if workload in self._higher else q
         samples = [np.array(visit.samples[arm].values, dtype=np.float64) for visit in visits]
         values = _by_boot(lambda rows: _rows(rows, q), samples)
-        return Series(values, sum(len(visit.rows) for visit in visits))
+        return Series(values, sum(len(visit.rows) for visit in visits), self.share(workload))
 
     def canary_level(self, workload: str, arm: str, percentile: float | None = None) -> Series:
         """ln(slowness in units of the canary around the visit), one value a boot, for comparing two sessions.
@@ -104,7 +113,7 @@ class Samplings:
                 slowness = _percentile(self._slowness(visit, arm), 50.0 if percentile is None else percentile)
                 values.append(slowness - float(np.mean(np.log(around))))
                 rounds += len(visit.rows)
-        return Series(_rounded(np.array(values, dtype=np.float64)), rounds)
+        return Series(_rounded(np.array(values, dtype=np.float64)), rounds, self.share(workload))
 
     def _with(self, workload: str, *arms: str) -> Iterator[Visit]:
         return (visit for visit in self._visits.get(workload, ()) if all(arm in visit.samples for arm in arms))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from vprobe.analysis.bases import base_arm, is_control
-from vprobe.analysis.estimate import estimate
+from vprobe.analysis.estimate import estimate, share_at
 from vprobe.analysis.exact import Floats
 from vprobe.analysis.series import Samplings
 from vprobe.model import Arm, Run, SuiteMean
@@ -35,7 +35,14 @@ def _mean(suite: str, names: list[str], arm: Arm, base: Arm, samplings: Sampling
             columns[name] = dict(zip(samplings.boots(name, arm.name, base.name), series.values.tolist(), strict=True))
     if len(columns) < 2:
         return None
-    one = estimate(mean_by_boot(columns))
+    share = 1.0
+    if samplings.looks:  # later boots hold only the workloads that were still open, which are not the suite
+        together = set.intersection(*(set(column) for column in columns.values()))
+        columns = {name: {boot: column[boot] for boot in together} for name, column in columns.items()}
+        share = share_at(samplings.looks, len(together))
+        if not together:
+            return None
+    one = estimate(mean_by_boot(columns), share)
     return SuiteMean(
         suite=suite,
         environment=arm.environment,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import expm1, log1p
 
 from vprobe.analysis import numbers
-from vprobe.analysis.estimate import MINIMUM_BOOTS, Estimate
+from vprobe.analysis.estimate import Estimate, minimum_boots
 from vprobe.analysis.floor import Floor
 from vprobe.model import Verdict
 
@@ -19,7 +19,7 @@ def judge(one: Estimate, floor: Floor, margin: float) -> tuple[Verdict, str]:
     if floor.rejected:
         return Verdict.INCONCLUSIVE, floor.reason
     if not one.conclusive:
-        return Verdict.INCONCLUSIVE, too_few(one.boots)
+        return Verdict.INCONCLUSIVE, too_few(one)
     bound = max(floor.size, log1p(margin))
     if -bound <= one.low and one.high <= bound:
         return Verdict.SAME, "no variation" if one.low == one.high else ""
@@ -30,10 +30,10 @@ def judge(one: Estimate, floor: Floor, margin: float) -> tuple[Verdict, str]:
     return Verdict.INCONCLUSIVE, _undecided(one, floor)
 
 
-def too_few(boots: int) -> str:
+def too_few(one: Estimate) -> str:
     """Why so few boots say nothing."""
-    plural = "boot" if boots == 1 else "boots"
-    return f"{boots} {plural} cannot give a 95 % interval; {MINIMUM_BOOTS} can"
+    plural = "boot" if one.boots == 1 else "boots"
+    return f"{one.boots} {plural} cannot give a 95 % interval; {minimum_boots(one.share)} can"
 
 
 def _undecided(one: Estimate, floor: Floor) -> str:

@@ -21,12 +21,12 @@ from vprobe.environments.sessions import sweep
 from vprobe.errors import UsageError
 from vprobe.measure import plan as planning
 from vprobe.measure.advice import advice
-from vprobe.measure.engine import measure
+from vprobe.measure.engine import StillOpen, measure
 from vprobe.measure.fingerprint import host_facts
 from vprobe.measure.journal import seed_of
 from vprobe.measure.plan import PRESETS, Plan
 from vprobe.measure.variants import parse_variants
-from vprobe.model import RuleResult, Run
+from vprobe.model import GateVerdict, RuleResult, Run, Verdict
 from vprobe.probe import probe_host
 
 
@@ -62,9 +62,10 @@ def say(console: Console, text: str) -> None:
 def show_plan(plan: Plan, console: Console) -> None:
     """What would be measured, for --dry-run."""
     say(console, f"arms: {', '.join(arm.name for arm in plan.arms)}")
+    boots = f"{plan.looks[0]}, {plan.looks[1]} or {plan.looks[2]}" if plan.looks else str(plan.preset.boots)
     say(
         console,
-        f"{plan.preset.boots} boots of {plan.preset.rounds} rounds, blocks of {plan.preset.block_ns / 1e6:g} ms, "
+        f"{boots} boots of {plan.preset.rounds} rounds, blocks of {plan.preset.block_ns / 1e6:g} ms, "
         f"on CPU {','.join(map(str, plan.cpus))}, seed {plan.seed}",
     )
     for task in plan.tasks:
@@ -115,6 +116,8 @@ class Options:
     pin: str | None
     dry_run: bool
     as_json: bool
+    adaptive: bool = False
+    rule: tuple[str, ...] = ()
 
 
 def make_plan(options: Options, seed: int, command_line: tuple[str, ...], console: Console) -> Plan:
@@ -142,6 +145,7 @@ def make_plan(options: Options, seed: int, command_line: tuple[str, ...], consol
         command_line=command_line,
         command=options.own,
         time_budget_s=options.time_budget,
+        looks=planning.looks_for(preset.boots) if options.adaptive or options.rule else (),
     )
 
 
@@ -152,18 +156,57 @@ def show_advice(plan: Plan, probe: dict[str, Any], console: Console) -> None:
         say(console, f"noise: {sentence}")
 
 
-def measure_shown(plan: Plan, output: Path, console: Console, *, resume: bool = False) -> Run:
+def question(plan: Plan, texts: Sequence[str]) -> StillOpen:
+    """What an adaptive run is to answer: the gate's verdict by these rules, or without rules that of every comparison.
+
+    UsageError for a rule that the plan can never answer.
+    """
+    from vprobe.analysis import compare  # noqa: PLC0415 - only adaptive runs need them before they are measured
+    from vprobe.analysis.bases import BASELINE, check_base  # noqa: PLC0415
+    from vprobe.analysis.gate import gate  # noqa: PLC0415
+    from vprobe.analysis.rules import parse_rule  # noqa: PLC0415
+
+    rules = [parse_rule(text) for text in texts]
+    arms = [arm.arm for arm in plan.arms]
+    for rule in rules:
+        if rule.base == BASELINE:
+            raise UsageError(
+                f"--rule {rule.text!r}: a stored run is compared when this one is complete", "by vprobe gate"
+            )
+        workloads, places = (
+            any(map(rule.takes_workload, (t.name for t in plan.tasks))),
+            any(map(rule.takes_arm, arms)),
+        )
+        if not workloads or not places:
+            raise UsageError(
+                f"--rule {rule.text!r} matches nothing that is measured", "--dry-run shows what is measured"
+            )
+        if rule.share is not None:
+            check_base(arms, rule.base)
+
+    def still_open(run: Run) -> set[str]:
+        if rules:
+            return {row.workload for row in gate(run, rules).rules if row.verdict == GateVerdict.INCONCLUSIVE}
+        return {row.workload for row in compare(run).comparisons if row.verdict == Verdict.INCONCLUSIVE}
+
+    return still_open
+
+
+def measure_shown(
+    plan: Plan, output: Path, console: Console, *, resume: bool = False, still_open: StillOpen | None = None
+) -> Run:
     """Measure a plan into a run file, with progress."""
     sweep()
     probe = probe_host().document()
     show_advice(plan, probe, console)
     progress = Progress(plan, console)
     try:
-        run = measure(plan, probe, output, resume=resume, observer=progress)
+        run = measure(plan, probe, output, resume=resume, observer=progress, still_open=still_open)
     finally:
         progress.close()
     boots = len({visit.boot for visit in run.visits})
-    fewer = f" ({boots} of {plan.preset.boots} boots: the time budget is used up)" if boots < plan.preset.boots else ""
+    short = boots < plan.boots and not progress.all_answered
+    fewer = f" ({boots} of {plan.boots} boots: the time budget is used up)" if short else ""
     say(console, f"measured in {duration(progress.elapsed_s)}{fewer}")
     return run
 
@@ -179,7 +222,8 @@ def measure_again(run: Run, rows: Sequence[RuleResult]) -> Run:
     console = Console(stderr=True)
     plan = make_plan(Options(**context.params), secrets.randbits(32), run.command, console)
     with tempfile.TemporaryDirectory(prefix="vprobe-confirm-") as directory:
-        return measure_shown(only(plan, rows), Path(directory) / "run.json", console)
+        fixed = replace(only(plan, rows), looks=())  # a confirmation is one look at a number of boots that is fixed
+        return measure_shown(fixed, Path(directory) / "run.json", console)
 
 
 def only(plan: Plan, rows: Sequence[RuleResult]) -> Plan:
@@ -203,6 +247,10 @@ def only(plan: Plan, rows: Sequence[RuleResult]) -> Plan:
 @click.option("--variant", multiple=True, metavar="NAME=SPEC", help="git:REV, env:VAR=VALUE or a command; two or more.")
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="quick", show_default=True)
 @click.option("--boots", type=click.IntRange(1, 1000), help="Boots; more boots narrow the intervals.")
+@click.option("--adaptive", is_flag=True, help="Look at most three times, and go on only with what is still open.")
+@click.option(
+    "--rule", multiple=True, metavar="RULE", help="Adaptive, until the gate could answer this rule; may repeat."
+)
 @click.option("--time-budget", type=click.FloatRange(1), metavar="S", help="Start no boot that would end later.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of all orders; drawn if not given.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default="vprobe-run.json", show_default=True)
@@ -228,9 +276,10 @@ def command(**words: Any) -> None:
     if seed is None:
         seed = seed_of(options.output) if options.resume else secrets.randbits(32)
     plan = make_plan(options, seed, ("vprobe", *sys.argv[1:]), console)
+    still_open = question(plan, options.rule) if plan.looks else None
     if options.dry_run:
         show_plan(plan, Console())
         show_advice(plan, probe_host().document(), Console())
         return
-    run = measure_shown(plan, options.output, console, resume=options.resume)
+    run = measure_shown(plan, options.output, console, resume=options.resume, still_open=still_open)
     _finish(run, options.output, options.report, options.as_json, console)

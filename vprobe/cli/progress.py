@@ -29,9 +29,10 @@ class Progress:
     def __init__(self, plan: Plan, console: Console) -> None:
         self.plan = plan
         self.console = console
-        self.total = self.done = self.done_before = 0
+        self.total = self.done = self.done_before = self.spared = 0
         self.began_s = time.monotonic()
         self.number = 0
+        self.all_answered = False
         self.effects: dict[tuple[str, str], list[float]] = defaultdict(list)
         self.units = {task.name: task.record.better for task in plan.tasks}
         self.live: Live | None = None
@@ -61,6 +62,15 @@ class Progress:
         self._learn(visit)
         if self.live:
             self._draw()
+
+    def look(self, boots: int, still_open: int, of: int) -> None:
+        """An adaptive run was looked at."""
+        said = f"{still_open} of {of} workloads go on" if still_open else "every workload has its answer"
+        self.console.print(f"after {boots} boots: {said}", highlight=False)
+        answered = of - still_open
+        self.total -= (answered - self.spared) * (self.plan.boots - boots)
+        self.spared = answered
+        self.all_answered = not still_open
 
     @property
     def elapsed_s(self) -> float:
@@ -92,7 +102,7 @@ class Progress:
     def _status(self) -> str:
         left = self._left_s()
         tail = f", about {duration(left)} left" if left is not None else ""
-        boots = self.plan.preset.boots
+        boots = self.plan.boots
         return f"boot {self.number + 1} of {boots}, {self.done} of {self.total} visits{tail}"
 
     def _draw(self) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +49,13 @@ class Observer(Protocol):
     def visit(self, visit: Visit) -> None:
         """A visit is on disk."""
 
+    def look(self, boots: int, still_open: int, of: int) -> None:
+        """An adaptive run was looked at: how many of its workloads go on."""
+
+
+StillOpen = Callable[[Run], Collection[str]]
+"""Names of the workloads of which a run, as far as it is measured, does not yet answer what was asked."""
+
 
 class Silent:
     """Nobody is told."""
@@ -62,6 +69,9 @@ class Silent:
     def visit(self, visit: Visit) -> None:
         """Nothing."""
 
+    def look(self, boots: int, still_open: int, of: int) -> None:
+        """Nothing."""
+
 
 @dataclass
 class Engine:
@@ -71,17 +81,21 @@ class Engine:
     journal: Journal
     observer: Observer
     site: Site
+    still_open: StillOpen | None = None
     sizes: dict[tuple[str, str], BlockSize] = field(default_factory=dict)
     rounds: dict[str, int] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     records: dict[str, EnvironmentRecord] = field(default_factory=dict)
+    answered: set[str] = field(default_factory=set)
 
     def run(self) -> Run:
         """Measure what is not yet in the journal, and write the run file."""
         self._remember()
-        self.observer.begin(self.plan.preset.boots * len(self._runnable()), self.journal.lines)
+        self.observer.begin(self.plan.boots * len(self._runnable()), self.journal.lines)
         began_s, longest_s = time.monotonic(), 0.0
-        for number in range(self.plan.preset.boots):
+        for number in range(self.plan.boots):
+            if number in self.plan.looks and not self._look(number):
+                break
             budget_s = self.plan.time_budget_s
             if budget_s is not None and time.monotonic() - began_s + longest_s > budget_s:
                 break
@@ -91,6 +105,18 @@ class Engine:
         run = self._assemble()
         self.journal.complete(run)
         return run
+
+    def _look(self, boots: int) -> bool:
+        """Whether there is anything left to measure after so many boots; later ones measure only what is still open.
+
+        The same on a run that is resumed, since only these boots are looked at.
+        """
+        assert self.still_open is not None
+        still_open = set(self.still_open(self._assemble(boots)))
+        names = [task.name for task in self._runnable()]
+        self.answered |= {name for name in names if name not in still_open}
+        self.observer.look(boots, len(names) - len(self.answered), len(names))
+        return len(self.answered) < len(names)
 
     def _runnable(self) -> list[Task]:
         return [task for task in self.plan.tasks if self._arms(task)]
@@ -114,7 +140,7 @@ class Engine:
 
     def _boot(self, number: int) -> None:
         finished_names = self.journal.finished(number)
-        pending = [task for task in self._runnable() if task.name not in finished_names]
+        pending = [task for task in self._runnable() if task.name not in finished_names | self.answered]
         if not pending:
             return
         self.observer.boot(number)
@@ -163,8 +189,10 @@ class Engine:
         return channel
 
     def _visit(self, this: Boot, task: Task, number: int, canary_channel: Channel | None) -> None:
+        lifecycle = task.name in (whole_sessions.START, whole_sessions.STOP)
+        this.wake_only(() if lifecycle else [arm.name for arm in self._arms(task)])
         watch = Watch.begin(self.plan.cpus[0], canary_channel, CANARY_HANDLE)
-        if task.name in (whole_sessions.START, whole_sessions.STOP):
+        if lifecycle:
             self._lifecycle_visit(this, number, watch)
         elif task.name == COMMAND:
             self._command_visit(this, task, number, watch)
@@ -233,9 +261,12 @@ class Engine:
         self.journal.append(Line(**extra, skipped=tuple(skipped), environments=environments_seen))
         self.observer.visit(visit)
 
-    def _assemble(self) -> Run:
+    def _assemble(self, boots: int | None = None) -> Run:
+        """The run so far; of its first `boots` only, where these are named."""
         visits = tuple(
-            Visit(**{name: getattr(line, name) for name in Visit.__struct_fields__}) for line in self.journal.lines
+            Visit(**{name: getattr(line, name) for name in Visit.__struct_fields__})
+            for line in self.journal.lines
+            if boots is None or line.boot < boots
         )
         seen = {visit.workload for visit in visits}
         return msgspec.structs.replace(
@@ -259,6 +290,7 @@ def plan_hash(plan: Plan) -> str:
         plan.cpus,
         plan.command,
         plan.seed,
+        plan.looks,
     ]
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
@@ -281,6 +313,7 @@ def _empty_run(plan: Plan, probe: dict[str, Any]) -> Run:
         workloads=(),
         square=plan.square,
         skipped=plan.skipped,
+        looks=plan.looks,
     )
 
 
@@ -294,9 +327,15 @@ def _site(plan: Plan, tick_ns: float) -> Iterator[Site]:
 
 
 def measure(
-    plan: Plan, probe: dict[str, Any], output: Path, *, resume: bool = False, observer: Observer | None = None
+    plan: Plan,
+    probe: dict[str, Any],
+    output: Path,
+    *,
+    resume: bool = False,
+    observer: Observer | None = None,
+    still_open: StillOpen | None = None,
 ) -> Run:
-    """Measure a plan into a run file; with `resume`, go on where the journal ends.
+    """Measure a plan into a run file; with `resume`, go on where the journal ends. `still_open`: for a plan with looks.
 
     Raises RunError where an agent breaks (the journal is kept), UsageError and IncomparableError where the journal does
     not fit. Whatever is started is ended in any case.
@@ -310,6 +349,6 @@ def measure(
             variants = {arm.variant.name: arm.variant for arm in plan.arms}
             trees = {name: check_out(one, plan.working_directory, site.run.path) for name, one in variants.items()}
             arms = tuple(replace(arm, variant=trees[arm.variant.name]) for arm in plan.arms)
-            return Engine(replace(plan, arms=arms), journal, observer or Silent(), site).run()
+            return Engine(replace(plan, arms=arms), journal, observer or Silent(), site, still_open).run()
     finally:
         journal.close()

@@ -23,6 +23,9 @@ BASE, CONTROL = "bare", "bare-aa"
 """The environment that all others are compared with, and its twin that shows what the machine alone can pretend."""
 
 
+FEWEST_AT_A_LOOK = 9
+
+
 @dataclass(frozen=True)
 class Preset:
     """How finely is measured. A boot is the unit of analysis: more boots narrow the intervals, more rounds one boot's noise."""
@@ -95,6 +98,12 @@ class Plan:
     command: str | None = None
     time_budget_s: float | None = None
     working_directory: Path = field(default_factory=Path.cwd)
+    looks: tuple[int, ...] = ()  # boots after which to ask which workloads are still open; none: all boots in any case
+
+    @property
+    def boots(self) -> int:
+        """The most boots that are measured."""
+        return self.looks[-1] if self.looks else self.preset.boots
 
     @property
     def square(self) -> tuple[tuple[str, ...], ...]:
@@ -110,6 +119,15 @@ class Plan:
         """The arms that can run a task, in the plan's order."""
         skipped = {skip.arm for skip in self.skipped if skip.workload == task.name}
         return tuple(arm for arm in self.arms if arm.name not in skipped)
+
+
+def looks_for(boots: int) -> tuple[int, int, int]:
+    """When an adaptive run looks at what it has: early, as a run of a fixed number of `boots` would, and at the latest.
+
+    Fewer than FEWEST_AT_A_LOOK boots could answer nothing at the first look's share of alpha.
+    """
+    first = max(FEWEST_AT_A_LOOK, boots // 2)
+    return first, 2 * first, 4 * first
 
 
 def matches(name: str, pattern: str) -> bool:

@@ -8,7 +8,7 @@ import os
 import secrets
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,7 @@ class Boot:
     hashes: dict[str, EvidenceReply]
     cpu: int
     bare: str  # name of a bare arm
+    frozen: set[str] = field(default_factory=set)
 
     def channel(self, arm: str) -> Channel:
         """The channel to an arm's agent."""
@@ -133,6 +134,17 @@ class Boot:
     def bare_evidence(self) -> Mapping[str, Any]:
         """What bare saw."""
         return self.agents[self.bare].hello.evidence
+
+    def wake_only(self, arms: Collection[str]) -> None:
+        """Make every other session quiet, where there is a means: an idle guest still has its timers. bare stays awake."""
+        for name, agent in self.agents.items():
+            asleep = name not in arms and name != self.bare
+            if asleep and name not in self.frozen:
+                agent.session.freeze()
+                self.frozen.add(name)
+            elif not asleep and name in self.frozen:
+                agent.session.thaw()
+                self.frozen.remove(name)
 
 
 @contextlib.contextmanager
@@ -148,7 +160,11 @@ def boot(arms: Sequence[PlannedArm], order: Sequence[str], site: Site, cpus: tup
             check_place(by_name[name].environment, agent, this.bare_evidence)
             agent.channel.request({"op": "pin", "cpus": list(cpus)}, Reply, REQUEST_TIMEOUT_S)
             this.hashes[name] = agent.channel.request({"op": "evidence"}, EvidenceReply, REQUEST_TIMEOUT_S)
-        yield this
+        try:
+            yield this
+        finally:
+            with contextlib.suppress(RunError, OSError):  # it may be gone already
+                this.wake_only(this.agents)  # what is frozen cannot end in good order
 
 
 @contextlib.contextmanager

@@ -367,3 +367,49 @@ def test_correlation_over_the_session_counts_for_each_row() -> None:
     beyond = [one for one in verdicts if one != PASS]
     assert len(beyond) > 100
     assert np.mean([one == INCONCLUSIVE for one in beyond]) >= 0.9
+
+
+# --- adaptive runs -----------------------------------------------------------------------------------------------------
+
+
+def adaptive(boots: int, **settings: Any) -> Run:
+    """A run with looks after 9, 18 and 36 boots that stopped after `boots`."""
+    return replace(synthetic_run(boots=boots, **settings), looks=(9, 18, 36))
+
+
+def test_each_look_spends_its_share() -> None:
+    """p of a row is in units of its look's share, and the interval of an early look is wider than that of a fixed run."""
+    settings: dict[str, Any] = {"workloads": ["cpu.zlib"], "effects": {"runc": 1.02}}
+    fixed, early = synthetic_run(boots=9, **settings), adaptive(9, **settings)
+    rule = parse_rule("*@runc<=0%")
+    one, other = gate(fixed, [rule]).rules[0], gate(early, [rule]).rules[0]
+    assert one.p_adjusted and other.p_adjusted and one.low and other.low and one.high and other.high
+    assert other.p_adjusted == pytest.approx(one.p_adjusted / 0.2)
+    assert other.low < one.low < one.high < other.high
+    late = adaptive(36, workloads=["cpu.zlib"], effects={"runc": 1.2})
+    assert gate(late, [rule]).rules[0].p_adjusted == pytest.approx(2.0**-36 / 0.5)
+
+
+def test_a_workload_that_went_on_alone_has_its_own_share() -> None:
+    """One workload stopped at the first look and one at the third: each is judged by its own, and the note says so."""
+    run = adaptive(36, workloads=["cpu.zlib", "cpu.sha256"], effects={"runc": 1.02})
+    visits = tuple(visit for visit in run.visits if visit.workload == "cpu.sha256" or visit.boot < 9)
+    report = gate(replace(run, visits=visits), [parse_rule("*@runc<=0%")])
+    found = {row.workload: row for row in report.rules}
+    assert (found["cpu.zlib"].boots, found["cpu.sha256"].boots) == (9, 36)
+    assert found["cpu.zlib"].p_adjusted == pytest.approx(2.0**-9 / 0.2)
+    assert any("adaptive" in warning for warning in report.warnings)
+
+
+def test_looking_three_times_does_not_cry_wolf_more_often() -> None:
+    """Of 200 adaptive sessions of a row in which nothing changed, at most 7 % fail by the end, looked at three times."""
+    rule, alarms = parse_rule("*@runc<=0%"), 0
+    for seed in range(200):
+        whole = synthetic_run(seed, boots=36, rounds=2, arms=["bare", "runc"], workloads=["cpu.zlib"], blocks=False)
+        for boots in (9, 18, 36):
+            seen = replace(whole, visits=tuple(v for v in whole.visits if v.boot < boots), looks=(9, 18, 36))
+            verdict = gate(seen, [rule]).verdict
+            if verdict != GateVerdict.INCONCLUSIVE:
+                break
+        alarms += verdict == GateVerdict.FAIL
+    assert alarms <= 14
