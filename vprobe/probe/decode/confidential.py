@@ -21,6 +21,10 @@ SEV_STATUS, FEATURE_CONTROL, KEY_PARTITIONING, SYSCFG = 0xC0010131, 0x3A, 0x87, 
 TDX_SIGNATURE = "IntelTDX    "
 TDX_MODELS = {0x8F, 0xAD, 0xAE, 0xAF, 0xCF, 0xDD}
 """Xeon models of family 6 that may have TDX: Sapphire Rapids and later."""
+FIRST_SEV_FAMILY = 0x17
+"""Zen; Hygon's families are later ones."""
+SGX_COMPANION = "clflushopt"
+"""Every processor with SGX (Skylake, Goldmont Plus and later) has this flag, too."""
 ISOLATED_KINDS = {"vbs": "vbs", "snp": "sev-snp", "tdx": "tdx"}
 
 
@@ -61,7 +65,8 @@ def decode_sev(subject: Subject) -> Sev:
 
 def _sev_state(subject: Subject, features: dict[str, bool]) -> Fact:
     flag = features.get("sev", False) if subject.cpuid.get(1) else subject.flag("sev")
-    unfit = _unfit(subject, Vendor.AMD, "SEV", flag)
+    may_hide = (subject.cpu.family or 0) >= FIRST_SEV_FAMILY
+    unfit = _unfit(subject, Vendor.AMD, "SEV", flag, kernel_may_hide=may_hide)
     if unfit:
         return unfit
     evidence = [f"CPUID 0x8000001f EAX[1] = {int(features['sev'])}"] if features else []
@@ -85,8 +90,14 @@ def _sev_state(subject: Subject, features: dict[str, bool]) -> Fact:
     return Fact(State.PRESENT, "", "", tuple(evidence))
 
 
-def _unfit(subject: Subject, vendor: Vendor, name: str, flag: bool | None) -> Fact | None:
-    """Why the technology cannot be present; None where its flag is set."""
+def _unfit(
+    subject: Subject, vendor: Vendor, name: str, flag: bool | None, *, kernel_may_hide: bool = False
+) -> Fact | None:
+    """Why the technology cannot be present; None where its flag is set.
+
+    `kernel_may_hide`: old kernels do not know the flag, newer ones clear it where firmware disables the technology, so that
+    /proc/cpuinfo alone cannot tell that it is not there.
+    """
     if subject.is_x86 is False or subject.vendor not in {vendor, None}:
         return Fact(State.ABSENT, f"this processor's maker does not use {name}")
     if flag is None:
@@ -95,12 +106,16 @@ def _unfit(subject: Subject, vendor: Vendor, name: str, flag: bool | None) -> Fa
         return None
     if subject.keeper is not None:
         return subject.keeper.hides(name)
-    return Fact(State.ABSENT, f"CPUID does not show {name}")
+    if kernel_may_hide and not subject.cpuid:
+        reason = f"the kernel does not show {name}: an old one never does, a newer one only where firmware turned it on"
+        return Fact(State.UNKNOWN, reason, "record CPUID with `vprobe probe --capture FILE`")
+    return Fact(State.ABSENT, f"{subject.witness} not show {name}")
 
 
 def decode_sgx(subject: Subject) -> Fact:
     """SGX: the flag, the enclave leaf and the lock register."""
-    unfit = _unfit(subject, Vendor.INTEL, "SGX", subject.flag("sgx"))
+    may_hide = SGX_COMPANION in subject.cpu.flags
+    unfit = _unfit(subject, Vendor.INTEL, "SGX", subject.flag("sgx"), kernel_may_hide=may_hide)
     if unfit:
         return unfit
     evidence = ["CPUID 0x7 EBX[2] = 1"] if subject.cpuid else ["/proc/cpuinfo flag sgx = 1"]
@@ -152,7 +167,9 @@ def decode_tdx(subject: Subject) -> Fact:
         return Fact(
             State.UNKNOWN, "CPUID does not tell, and MSR 0x87 was not read", "run as root with the msr driver loaded"
         )
-    return unfit if subject.cpu.flags or unfit.state is not State.ABSENT else unfit.replace(state=State.UNKNOWN)
+    foreign = subject.is_x86 is False or subject.vendor not in {Vendor.INTEL, None}
+    known = foreign or subject.cpu.flags or unfit.state is not State.ABSENT
+    return unfit if known else unfit.replace(state=State.UNKNOWN)
 
 
 def _may_have_tdx(subject: Subject) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vprobe.probe.decode.caches import Cache, decode_caches
 from vprobe.probe.decode.cpuid import EAX, Cpuid, Vendor
-from vprobe.probe.decode.flags import cpuid_flags, cpuinfo_fields, kernel_flags
+from vprobe.probe.decode.flags import cpuid_flags, cpuinfo_fields, cpuinfo_processors, kernel_flags
 from vprobe.probe.decode.topology import decode_topology
 from vprobe.probe.raw import Raw
 from vprobe.probe.record import Record
@@ -32,6 +32,10 @@ class Cpu(Record):
     virtual_bits: int | None
 
 
+VENDOR_FIELDS = ("vendor_id", "vendor", "CPU implementer")
+"""Who made the processor: x86 and s390, Itanium, Arm."""
+
+
 def decode_cpu(raw: Raw) -> Cpu:
     """CPUID where it was recorded; else what /proc/cpuinfo says."""
     cpuid = Cpuid(raw.leaves)
@@ -41,7 +45,7 @@ def decode_cpu(raw: Raw) -> Cpu:
     physical, virtual = _address_bits(cpuid, flags, fields)
     return Cpu(
         architecture=_architecture(raw, cpuid, flags, fields),
-        vendor=cpuid.vendor_text or fields.get("vendor_id") or fields.get("CPU implementer") or None,
+        vendor=cpuid.vendor_text or next((fields[name] for name in VENDOR_FIELDS if fields.get(name)), None),
         brand=cpuid.brand or _brand(fields),
         family=family,
         model=model,
@@ -68,27 +72,28 @@ def _architecture(raw: Raw, cpuid: Cpuid, flags: tuple[str, ...], fields: dict[s
         return "s390x"
     if "cpu" in fields and ("POWER" in fields["cpu"] or "PPC" in fields["cpu"]):
         return "ppc64"
-    return next((name for name, field in ARCHITECTURE_FIELDS if field in fields), None)
+    rows = ((name, fields.get(field), prefix) for name, field, prefix in ARCHITECTURE_FIELDS)
+    return next((name for name, value, prefix in rows if value is not None and value.startswith(prefix)), None)
 
 
 ARCHITECTURE_FIELDS = (
-    ("riscv64", "hart"),
-    ("riscv64", "isa"),
-    ("ia64", "archrev"),
-    ("sparc64", "ncpus probed"),
-    ("sparc64", "Cpu0ClkTck"),
-    ("loongarch64", "CPU Family"),
-    ("mips", "system type"),
-    ("alpha", "cpu model"),
-    ("parisc", "PDC version"),
-    ("ppc", "timebase"),
+    ("riscv64", "isa", "rv64"),
+    ("riscv32", "isa", "rv32"),
+    ("ia64", "archrev", ""),
+    ("sparc64", "ncpus probed", ""),
+    ("sparc64", "Cpu0ClkTck", ""),
+    ("loongarch64", "CPU Family", "Loongson"),
+    ("alpha", "cpu", "Alpha"),
+    ("mips", "system type", ""),
+    ("parisc", "PDC version", ""),
+    ("ppc", "timebase", ""),
 )
-"""Fields of /proc/cpuinfo that one architecture alone has."""
+"""Architecture, a field of its /proc/cpuinfo, and how the value begins; the first row that fits decides."""
 
 
 def _brand(fields: dict[str, str]) -> str | None:
     name = fields.get("model name") or fields.get("Model Name") or fields.get("cpu model") or fields.get("uarch")
-    return name or fields.get("cpu") or fields.get("Processor") or None
+    return name or fields.get("cpu") or fields.get("Processor") or (fields.get("family") if "arch" in fields else None)
 
 
 def _signature(cpuid: Cpuid, fields: dict[str, str]) -> tuple[int | None, int | None, int | None]:
@@ -105,8 +110,8 @@ def _number(text: str | None) -> int | None:
 def _logical_cpus(raw: Raw) -> int | None:
     if raw.cpu_count is not None:
         return raw.cpu_count
-    processors = [line for line in (raw.text("/proc/cpuinfo") or "").splitlines() if line.startswith("processor")]
-    return len(processors) or None
+    online = cpuinfo_fields(raw).get("ncpus active")  # SPARC lists its processors otherwise
+    return len(cpuinfo_processors(raw)) or _number(online)
 
 
 def _microcode(raw: Raw, cpuid: Cpuid, fields: dict[str, str]) -> str | None:

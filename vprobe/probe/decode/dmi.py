@@ -38,6 +38,7 @@ class DmiEvidence(Record):
     monitor: str | None = None
     platform: str | None = None
     bare_metal: bool = False
+    virtual: bool = False  # SMBIOS itself says that this is a virtual machine, whoever made it
     evidence: tuple[str, ...] = ()
 
 
@@ -52,20 +53,24 @@ def dmi_strings(raw: Raw) -> dict[str, str]:
 
 
 def dmi_evidence(raw: Raw, *, flagged: bool) -> DmiEvidence:
-    """The first row whose conditions all hold. `flagged`: CPUID or the kernel says that this is a guest."""
+    """The first row that names a hypervisor and counts, and the first one that names a platform: a cloud writes its name into
+    one string of a machine whose other strings are the hypervisor's. `flagged`: CPUID or the kernel says that this is a guest.
+    """
     strings = dmi_strings(raw)
     if not strings:
         return DmiEvidence()
     virtual = virtual_machine_bit(raw)
-    row = next((row for row in table("dmi_rules")["rules"] if _holds(row, strings)), None)
-    if row is None:
-        return DmiEvidence(bare_metal=not virtual, evidence=_describe(strings, virtual))
-    counts = _counts(row, strings, flagged=flagged, virtual=virtual, raw=raw)
+    rows = [row for row in table("dmi_rules")["rules"] if _holds(row, strings)]
+    counting = [row for row in rows if _counts(row, strings, flagged=flagged, virtual=virtual, raw=raw)]
+    naming = next((row for row in counting if row["kind"]), None)
+    if naming and naming.get("weak") and naming is not rows[0]:
+        naming = None  # a cloud's row came first: it knows better than a maker's name
     return DmiEvidence(
-        kind=row["kind"] if counts else None,
-        monitor=row.get("monitor") if counts else None,
-        platform=row.get("platform"),
-        bare_metal=not counts,
+        kind=naming["kind"] if naming else None,
+        monitor=next((row["monitor"] for row in (naming, *counting) if row and row.get("monitor")), None),
+        platform=next((row["platform"] for row in rows if row.get("platform")), None),
+        bare_metal=not counting and not virtual,
+        virtual=bool(virtual),
         evidence=_describe(strings, virtual),
     )
 

@@ -54,6 +54,7 @@ class Technology(Record):
     keeper: Keeper | None  # None: no hypervisor was found
     known_model: bool  # every processor of this model has the technology
     kvm_works: bool  # a VM was created here
+    witness: str  # who answered for the flag: "CPUID does", "the kernel's flags do"
     evidence: tuple[str, ...]
 
 
@@ -87,6 +88,8 @@ def _without_flag(technology: Technology) -> Fact:
     if technology.lock.enabled is False:
         return Fact(State.DISABLED, technology.lock.reason, technology.lock.remedy or firmware, technology.evidence)
     if technology.known_model:
-        reason = f"CPUID does not show {name}, which every processor of this model has: firmware hides it"
+        reason = (
+            f"{technology.witness} not show {name}, which every processor of this model has: firmware turned it off"
+        )
         return Fact(State.DISABLED, reason, firmware, technology.evidence)
-    return Fact(State.ABSENT, f"CPUID does not show {name}", "", technology.evidence)
+    return Fact(State.ABSENT, f"{technology.witness} not show {name}", "", technology.evidence)

@@ -63,6 +63,18 @@ def _parse_cpuinfo(text: str) -> dict[str, str]:
     return fields
 
 
+def cpuinfo_processors(raw: Raw) -> list[dict[str, str]]:
+    """The fields of each processor of /proc/cpuinfo, whether blank lines stand between them or not."""
+    processors: list[dict[str, str]] = []
+    for line in (raw.text("/proc/cpuinfo") or "").splitlines():
+        name, colon, value = line.partition(":")
+        if colon and line.startswith("processor"):
+            processors.append({})
+        if colon and processors:
+            processors[-1].setdefault(name.strip(), value.strip())
+    return processors
+
+
 def kernel_flags(raw: Raw) -> tuple[str, ...]:
     """The flags line of /proc/cpuinfo; empty where it was not read."""
     fields = cpuinfo_fields(raw)

@@ -9,7 +9,7 @@ from vprobe.probe.decode.acpi import AcpiEvidence, acpi_evidence
 from vprobe.probe.decode.cpuid import Cpuid
 from vprobe.probe.decode.dmi import DmiEvidence, dmi_evidence
 from vprobe.probe.decode.firmware import Keeper
-from vprobe.probe.decode.flags import kernel_flags
+from vprobe.probe.decode.flags import cpuinfo_fields
 from vprobe.probe.decode.guest_evidence import Finding, Strength, kernel_findings, wsl_version
 from vprobe.probe.decode.signatures import Signature, find_signatures, hyperv_partition, paravirtual_features
 from vprobe.probe.facts import Fact
@@ -102,7 +102,7 @@ def _hypervisor_flag(raw: Raw, cpuid: Cpuid) -> bool | None:
         return cpuid.has_hypervisor
     if wsl_version(raw) == 1:
         return False  # its /proc/cpuinfo shows Windows' processor, and WSL 1 is no virtual machine
-    flags = set(kernel_flags(raw))
+    flags = set(cpuinfo_fields(raw).get("flags", "").split())  # x86's word; Arm's Features have no flag for a guest
     if "hypervisor" in flags:
         return True
     return False if flags & NAMED_SINCE_THE_FLAG else None
@@ -131,7 +131,7 @@ def _conclude_kind(
     if named:
         return named
     weak = next((finding.kind for finding in findings if finding.strength is Strength.WEAK), None)
-    return weak or ("vm-other" if flagged or signatures else None)
+    return weak or ("vm-other" if flagged or signatures or dmi.virtual else None)
 
 
 def _emulator_or_kvm(named: str, findings: tuple[Finding, ...], *, flagged: bool | None) -> str:
@@ -236,8 +236,6 @@ def _evidence(cpuid: Cpuid, signatures: tuple[Signature, ...], flagged: bool | N
         evidence.append(f"CPUID 0x1 ECX[31] = {int(cpuid.has_hypervisor)}")
     elif flagged is not None:
         evidence.append(f"/proc/cpuinfo flag hypervisor = {int(flagged)}")
-    if cpuid.vendor_text in EMULATED_VENDORS:
-        evidence.append(f'CPUID vendor "{cpuid.vendor_text}": {EMULATED_VENDORS[cpuid.vendor_text]}')
     if cpuid.vendor_text in EMULATED_VENDORS:
         evidence.append(f'CPUID vendor "{cpuid.vendor_text}": {EMULATED_VENDORS[cpuid.vendor_text]}')
     evidence += [f'CPUID {signature.base:#x}: "{signature.text}"' for signature in signatures]

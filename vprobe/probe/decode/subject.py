@@ -39,6 +39,11 @@ class Subject(Record):
         return name in self.cpu.flags
 
     @property
+    def witness(self) -> str:
+        """Who answered for the flags."""
+        return "CPUID does" if self.cpuid else "the kernel's flags do"
+
+    @property
     def kvm_works(self) -> bool:
         """A VM was created here, whatever the flags say."""
         return self.raw.kvm is not None and self.raw.kvm.create_vm == 0

@@ -44,6 +44,7 @@ def decode_amdv(subject: Subject) -> Amdv:
         keeper=subject.keeper,
         known_model=subject.known_model("amdv"),
         kvm_works=subject.kvm_works,
+        witness=subject.witness,
         evidence=_evidence(subject, vm_cr),
     )
     registers = subject.cpuid.get(LEAF) if subject.vendor is Vendor.AMD and subject.cpuid.has_svm else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vprobe.probe.decode.cpuid import EAX, EBX, ECX, EDX, Cpuid, Vendor
+from vprobe.probe.decode.flags import cpuinfo_processors
 from vprobe.probe.raw import Raw
 from vprobe.probe.record import Record
 
@@ -103,20 +104,31 @@ def _core_kinds(raw: Raw) -> dict[str, int]:
 
 def _kernel_topology(raw: Raw) -> dict[str, Any]:
     """Packages, cores and threads by the fields of /proc/cpuinfo."""
-    packages: set[str] = set()
-    cores: set[tuple[str, str]] = set()
-    threads = 0
-    for block in (raw.text("/proc/cpuinfo") or "").split("\n\n"):
-        fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in block.splitlines())}
-        threads += "processor" in fields
-        if "physical id" in fields:
-            packages.add(fields["physical id"])
-            cores.add((fields["physical id"], fields.get("core id", "")))
-    if not packages:
+    text = raw.text("/proc/cpuinfo") or ""
+    threads = len(cpuinfo_processors(raw))
+    # s390 tells of packages and cores in blocks of their own, after its processors.
+    fields = [(name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in text.splitlines())]
+    packages = {value for name, value in fields if name == "physical id"}
+    if not packages or not threads:
         return {"threads": threads} if threads else {}
+    cores = _kernel_cores(fields)
     return {
         "packages": len(packages),
         "cores": len(cores),
         "threads": threads,
         "threads_per_core": -(-threads // len(cores)),
     }
+
+
+def _kernel_cores(fields: list[tuple[str, str]]) -> set[tuple[str, str]]:
+    """(package, core) of every processor, in whichever order the two are told."""
+    cores: set[tuple[str, str]] = set()
+    own: dict[str, str] = {}
+    for name, value in (*fields, ("processor", "")):
+        if name in {"processor", "cpu number"}:
+            if "physical id" in own:
+                cores.add((own["physical id"], own.get("core id", "")))
+            own = {}
+        elif name in {"physical id", "core id"}:
+            own.setdefault(name, value)
+    return cores

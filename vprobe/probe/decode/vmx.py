@@ -85,6 +85,7 @@ def decode_vtx(subject: Subject) -> Vtx:
         keeper=subject.keeper,
         known_model=subject.known_model("vtx"),
         kvm_works=subject.kvm_works,
+        witness=subject.witness,
         evidence=_evidence(subject, feature_control),
     )
     return Vtx(
