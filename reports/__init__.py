@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vprobe.model import Comparisons, GateReport
+from vprobe.oracles import OracleReport
 
 from .chart import CHARTS as CHARTS
 from .embedded import extract as extract
+from .embedded import extract_oracles as extract_oracles
 from .markdown import markdown as markdown
 from .page import html as html
 from .report import Measured as Measured
@@ -24,11 +26,13 @@ def prepare(
     across: Sequence[Comparisons] = (),
     gate: GateReport | None = None,
     *,
+    oracles: OracleReport | None = None,
     language: str = "en",
 ) -> Report:
     """What html(), markdown() and the charts make a report of.
 
-    `across[i]` is the comparison of run i + 1 with the first run; `gate` judges the first. UsageError where there is no such
+    `across[i]` is the comparison of run i + 1 with the first run; `gate` judges the first; `oracles` is shown with the
+    evidence. UsageError where there is no such
     language.
     """
-    return Report(tuple(measured), texts(language), gate, tuple(across))
+    return Report(tuple(measured), texts(language), gate, tuple(across), oracles)

@@ -21,6 +21,7 @@ MOST_STEP = 1000
 MAXIMUM_BYTES = 1 << 30
 """Of a run that is taken out of a page."""
 
+_ORACLES = re.compile(r'<script type="application/gzip" id="oracles-data"[^>]*>([A-Za-z0-9+/=\s]*)</script>')
 _ELEMENT = re.compile(r'<script type="application/gzip" id="run-\d+"[^>]*>([A-Za-z0-9+/=\s]*)</script>')
 
 
@@ -96,6 +97,17 @@ def extract(page: str) -> list[bytes]:
     if not found:
         raise InvalidFileError("no run is embedded in this file", "name an HTML file that vprobe report wrote")
     return found
+
+
+def extract_oracles(page: str) -> bytes | None:
+    """The table of oracles (JSON) that a page carries, if it does. InvalidFileError where it is damaged."""
+    found = _ORACLES.search(page)
+    return None if found is None else _unpack(found[1])
+
+
+def packed(document: object) -> str:
+    """A document as JSON, compressed, in base64; equal documents give equal texts."""
+    return base64.b64encode(gzip.compress(msgspec.json.encode(document), 6, mtime=0)).decode()
 
 
 def _unpack(text: str) -> bytes:

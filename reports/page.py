@@ -27,6 +27,7 @@ from .sections import (
     heatmap,
     lifecycle,
     method,
+    oracles,
     probe,
     runs,
     verdict,
@@ -47,6 +48,7 @@ SECTIONS: tuple[Section, ...] = (
     exits.SECTION,
     probe.SECTION,
     evidence.SECTION,
+    oracles.SECTION,
     method.SECTION,
     glossary.SECTION,
 )

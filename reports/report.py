@@ -9,6 +9,7 @@ from functools import cached_property
 from vprobe.analysis import compare
 from vprobe.measure.plan import BASE
 from vprobe.model import Comparisons, GateReport, Run
+from vprobe.oracles import OracleReport
 
 from .texts import Texts
 from .view import View
@@ -40,6 +41,7 @@ class Report:
     texts: Texts
     gate: GateReport | None = None
     across: tuple[Comparisons, ...] = ()
+    oracles: OracleReport | None = None
     data_bytes: int = 1_000_000
 
     @cached_property

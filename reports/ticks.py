@@ -27,9 +27,9 @@ def value_ticks(axis: scales.Axis, unit: str) -> tuple[Tick, ...]:
     return _ticks(axis, values, [quantities.quantity(value, unit) for value in values], 0)
 
 
-def ratio_ticks(axis: scales.Axis) -> tuple[Tick, ...]:
-    """Of an axis of ratios; 1 is never a minor one."""
-    values = scales.ratio_ticks(axis)
+def ratio_ticks(axis: scales.Axis, most: int = 7) -> tuple[Tick, ...]:
+    """Of an axis of ratios, at most `most`; 1 is never a minor one."""
+    values = scales.ratio_ticks(axis, most)
     return _ticks(axis, values, [f"{value:g}×" for value in values], values.index(1.0))
 
 

@@ -19,6 +19,7 @@ LAYERS = [
     "states",
     "model",
     "runfile",
+    "oracles",
     "_native",
     "suites",
     "probe",

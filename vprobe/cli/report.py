@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from vprobe import reports, runfile
+from vprobe import oracles, reports, runfile
 from vprobe.analysis import compare
 from vprobe.analysis.gate import gate
 from vprobe.analysis.gate_config import load_config
@@ -37,6 +37,13 @@ DEFAULT_OUTPUT = {"html": "report.html", "markdown": "report.md", "chart": "fore
 @click.option("--rule", "rules", multiple=True, metavar="RULE", help="Judge by this rule, as vprobe gate does.")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML with the table of gate rules.")
 @click.option(
+    "--oracles",
+    "oracle_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Agreements that make oracles wrote.",
+)
+@click.option(
     "--extract", type=click.Path(path_type=Path), metavar="FILE.html", help="Write the run that a report carries."
 )
 def command(
@@ -47,6 +54,7 @@ def command(
     chart: str | None,
     rules: tuple[str, ...],
     config: Path | None,
+    oracle_file: Path | None,
     extract: Path | None,
 ) -> None:
     """Write one HTML file that a reader can check: no network, no script needed to read it.
@@ -61,7 +69,8 @@ def command(
     if not runs:
         raise UsageError("no run file is given", "name one that vprobe bench wrote, such as vprobe-run.json")
     loaded = [(path.name, runfile.load(path)) for path in runs]
-    report = _prepare(loaded, _judged(loaded[0][1], rules, config), lang)
+    agreements = None if oracle_file is None else oracles.load(oracle_file)
+    report = _prepare(loaded, _judged(loaded[0][1], rules, config), lang, agreements)
     if chart is not None:
         _write(output or Path(DEFAULT_OUTPUT["chart"]), reports.CHARTS[chart](report).encode())
     elif form == "markdown" and output is None:
@@ -77,13 +86,19 @@ def write_report(runs: Sequence[tuple[str, Run]], path: Path) -> None:
     _save(path, reports.html(_prepare(runs, None, "en")).encode())
 
 
-def _prepare(runs: Sequence[tuple[str, Run]], verdict: GateReport | None, language: str) -> reports.Report:
+def _prepare(
+    runs: Sequence[tuple[str, Run]],
+    verdict: GateReport | None,
+    language: str,
+    agreements: oracles.OracleReport | None = None,
+) -> reports.Report:
     """Every run compared within itself, and the later ones with the first."""
     return reports.prepare(
         [reports.Measured.of(name, run) for name, run in runs],
         [compare(run, runs[0][1]) for _, run in runs[1:]],
         verdict,
         language=language,
+        oracles=agreements,
     )
 
 
@@ -110,6 +125,9 @@ def _extract(page: Path, output: Path | None) -> None:
     for index, data in enumerate(reports.extract(text)):
         path = target if index == 0 else target.with_name(f"{target.stem}-{index + 1}{target.suffix}")
         _write(path, data)
+    agreements = reports.extract_oracles(text)
+    if agreements is not None:
+        _write(target.with_name(f"{target.stem}-oracles.json"), agreements)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ from synthetic import synthetic_run
 from vprobe import reports
 from vprobe.analysis import compare
 from vprobe.model import Arm, EnvironmentRecord, Fingerprint, Run, Skipped, Visit
+from vprobe.oracles import Agreement, OracleReport
 
 replace = msgspec.structs.replace
 ARMS = ("bare", "bare-aa", "namespaces", "runc", "gvisor", "kvm", "qemu-tcg")
@@ -187,3 +188,24 @@ def _hostile_visit(visit: Visit, names: Mapping[str, str], arms: Mapping[str, st
         samples = {arm: replace(one, details={f"<b>{index % 2}": one.values}) for arm, one in samples.items()}
     excluded = text() if index % 17 == 3 else None
     return replace(visit, workload=names[visit.workload], samples=samples, excluded=excluded)
+
+
+def oracle_report(text: Callable[[], str] | None = None) -> OracleReport:
+    """Agreements of every kind: one that holds, one that does not, one with a factor as its bound, one not measured."""
+    rows = (
+        Agreement("cpu.sha256", "pyperf, the same call", 0.05, 1.004, 0.99, 1.02, 15, "ns", 7930.0, 7899.0),
+        Agreement(
+            "system.fork_exec", "hyperfine -N true", 0.2, 1.31, 1.25, 1.38, 15, "ns", 1.2e6, 0.92e6, "two CPUs there"
+        ),
+        Agreement("system.timer_wakeup", "cyclictest, p99", 1.0, 0.7, 0.6, 0.8, 20, "ns", 56_000.0, 80_000.0),
+        Agreement("apps.redis_get", "redis-benchmark", 0.1, reason="redis-server is not installed"),
+    )
+    if text is not None:
+        rows = tuple(replace(row, workload=text(), oracle=text(), unit=text(), reason=text()) for row in rows)
+    return OracleReport(
+        "2025-01-02T03:04:05Z" if text is None else text(),
+        "0.1.0",
+        "AMD EPYC" if text is None else text(),
+        "6.18",
+        rows,
+    )
