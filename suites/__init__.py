@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-SUITES = ("cpu", "memory", "system", "exits", "lifecycle")
+SUITES = ("cpu", "memory", "system", "storage", "exits", "lifecycle")
 """Modules of this package that declare workloads, in the order in which they are shown."""
 
 SUITE_VERSION = "2"
 """Raised whenever a workload changes what it does: runs of different suite versions are not compared."""
+
+PLACES = frozenset({"storage"})
+"""Needs that a Place fulfils."""
 
 Parameters = Mapping[str, Any]
 Block = Callable[[int], int | None]
@@ -46,6 +49,20 @@ class KernelCall:
 
 
 @dataclass(frozen=True)
+class StorageFacts:
+    """The directory that scratch directories are made in.
+
+    `backing`: file system and block device, for the record. `direct`: how O_DIRECT is taken there: "strict" and "lenient" go
+    past the page cache, and a strict one refuses what is not aligned; "none".
+    """
+
+    backing: Mapping[str, str]
+    direct: str
+    free_bytes: int
+    directory: str
+
+
+@dataclass(frozen=True)
 class HostFacts:
     """What the controlling side knows of the host and sizes workloads by, once for all arms.
 
@@ -53,6 +70,17 @@ class HostFacts:
     """
 
     cache_bytes: Mapping[int, int]
+    storage: StorageFacts | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """What an arm has of its own, as its agent sees it.
+
+    `storage`: the file of storage workloads, which the first of them makes, or a block device.
+    """
+
+    storage: str
 
 
 class UnsupportedError(Exception):
@@ -64,7 +92,8 @@ class Workload:
     """One row of `vprobe suites`: a workload with its parameters.
 
     `make` takes the parameters, after HostFacts for kind "kernel", and returns a KernelCall for kind "kernel" (called on the
-    controlling side), a Block for kind "python" (called by the agent); kind "external" is run by the engine itself.
+    controlling side), a Block for kind "python" (called by the agent); kind "external" is run by the engine itself. One that
+    needs something of PLACES gets the Place first.
     """
 
     name: str

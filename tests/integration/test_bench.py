@@ -249,3 +249,28 @@ def test_a_dry_run_measures_nothing(place: Path) -> None:
     done = vprobe("bench", "--env", "bare", "--dry-run", cwd=place)
     assert "cpu.integer_chain" in done.stdout and "bare-aa" in done.stdout
     assert [path.name for path in place.iterdir()] == ["tmp"]
+
+
+@pytest.mark.root
+@pytest.mark.engine("runc")
+@pytest.mark.slow
+def test_storage_in_a_directory_of_choice(place: Path) -> None:
+    """The files lie where --scratch says, run file and run agree on what is below, and a killed run leaves none of them."""
+    disk = place / "disk"
+    disk.mkdir()
+    words = ("bench", "--env", "bare,runc", "--select", "storage.*", "--scratch", str(disk), "--seed", "1")
+    vprobe(*words, "--boots", "1", "-o", "run.json", cwd=place)
+    run = runfile.load(place / "run.json")
+    assert len(run.visits) == 5
+    for record in run.workloads:
+        assert record.parameters["backing"]["file_system"] in Path("/proc/filesystems").read_text()
+        assert record.parameters["direct"] in ("none", "lenient", "strict")
+    for visit in run.visits:
+        assert set(visit.samples) == {"bare", "bare-aa", "runc"}
+    assert not list(disk.iterdir())
+    running = subprocess.Popen([*VPROBE, *words, "-o", "killed.json"], cwd=place, stderr=subprocess.DEVNULL)
+    wait_until(lambda: any(disk.glob("*/storage-*")), 20)
+    running.kill()
+    running.wait()
+    wait_until(lambda: not list(disk.iterdir()), 20)
+    wait_until(lambda: not leftovers(place), 20)

@@ -114,6 +114,7 @@ class Options:
     resume: bool
     own: str | None
     pin: str | None
+    scratch: Path | None
     dry_run: bool
     as_json: bool
     adaptive: bool = False
@@ -132,7 +133,7 @@ def make_plan(options: Options, seed: int, command_line: tuple[str, ...], consol
     chosen, left_out = planning.choose_environments(parse_environments(options.env))
     arms = planning.make_arms(chosen, variants)
     own = planning.command_task(options.own) if has_command else None
-    tasks, skipped = planning.make_tasks(workloads, host_facts(cpus[0]), arms, own)
+    tasks, skipped = planning.make_tasks(workloads, host_facts(cpus[0], options.scratch), arms, own)
     for name, why in left_out:
         say(console, f"left out: {name}: {why.reason}; {why.remedy}")
     return Plan(
@@ -146,6 +147,7 @@ def make_plan(options: Options, seed: int, command_line: tuple[str, ...], consol
         command=options.own,
         time_budget_s=options.time_budget,
         looks=planning.looks_for(preset.boots) if options.adaptive or options.rule else (),
+        scratch=options.scratch,
     )
 
 
@@ -258,6 +260,12 @@ def only(plan: Plan, rows: Sequence[RuleResult]) -> Plan:
 @click.option("--resume", is_flag=True, help="Go on with the run that was interrupted.")
 @click.option("--command", "own", metavar="CMD", help="Measure this command, by /bin/sh, in every environment.")
 @click.option("--pin", metavar="CPUS", help="CPUs for all arms [default: one, the last that may be used].")
+@click.option(
+    "--scratch",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where storage workloads have their files, which are removed afterwards [default: TMPDIR, or /var/tmp].",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be measured, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as one JSON document.")
 def command(**words: Any) -> None:

@@ -123,7 +123,7 @@ class Environment(Protocol):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What its agent offers to workloads: "os", "python", "kernels", "microvm", "commands"."""
+        """What its agent offers to workloads: "os", "python", "kernels", "microvm", "commands", "storage"."""
 
     @property
     def boundary(self) -> frozenset[str]:

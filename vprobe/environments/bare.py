@@ -16,7 +16,7 @@ class Bare:
 
     name: str
     virt_class: VirtClass = VirtClass.NONE
-    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands"})
+    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "storage"})
     boundary: frozenset[str] = frozenset()
 
     def availability(self) -> Available:

@@ -40,7 +40,7 @@ class Chroot:
 
     name: str = "chroot"
     virt_class: VirtClass = VirtClass.OS_LEVEL
-    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands"})
+    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "storage"})
     boundary: frozenset[str] = frozenset({"root", "root_mount"})
 
     def availability(self) -> Available | Unavailable:

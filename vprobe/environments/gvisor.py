@@ -39,7 +39,7 @@ class Gvisor:
 
     name: str = "gvisor"
     virt_class: VirtClass = VirtClass.USER_SPACE_KERNEL
-    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands"})
+    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "storage"})
     boundary: frozenset[str] = frozenset({"kernel", "root_mount"})
 
     def availability(self) -> Available | Unavailable:

@@ -21,7 +21,7 @@ class QemuUser:
 
     name: str = "qemu-user"
     virt_class: VirtClass = VirtClass.EMULATION
-    capabilities: frozenset[str] = frozenset({"os", "python", "kernels"})
+    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "storage"})
     boundary: frozenset[str] = frozenset({"cpuid_signature"})
 
     def availability(self) -> Available | Unavailable:

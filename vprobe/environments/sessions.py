@@ -2,7 +2,8 @@
 
     TMPDIR/vprobe-UID/            mode 0700, the user's own
         run-XXXXXXXX/             one run of vprobe; its controller holds a shared lock on it (flock(2))
-            scratch/              writable in every environment, at its own path
+            scratch/              writable in every environment, at its own path; in another directory on request, and
+            elsewhere             then this symbolic link tells where, so that it is removed with the rest
             s-XXXXXXXX/           one session; its supervisor holds a shared lock on it
 
 A lock ends with its holder however that dies, means the same in every PID namespace, and cannot be mistaken for another's,
@@ -23,9 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vprobe.environments import supervisor
-from vprobe.errors import RunError
+from vprobe.errors import RunError, UsageError
 
 SWEEP_TIMEOUT_S = 60.0
+IN_MEMORY = ("tmpfs", "ramfs")
+DISK_DIRECTORY = Path("/var/tmp")  # noqa: S108 - a directory of a random name is made there
+"""Preserved over a reboot, so seldom in memory (FHS 3.0, 5.15)."""
 
 
 def base() -> Path:
@@ -69,7 +73,7 @@ class RunDirectory:
 
     def close(self) -> None:
         """Remove the directory. Every session must have been stopped."""
-        supervisor.remove(str(self.path))
+        supervisor.remove_whole_run(str(self.path))
         os.close(self.lock)
         with contextlib.suppress(OSError):
             self.path.parent.rmdir()
@@ -81,8 +85,54 @@ class RunDirectory:
         self.close()
 
 
-def open_run() -> RunDirectory:
-    """Make and lock the directory of a new run."""
+def file_system(directory: Path) -> tuple[str, str]:
+    """(type, source) of the file system that a directory is on, as /proc/self/mountinfo says; ("", "") if it does not."""
+    found, longest = ("", ""), -1
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        fields, _, tail = line.partition(b" - ")
+        point = Path(supervisor.unescaped(fields.split(b" ")[4]))
+        if directory.is_relative_to(point) and len(point.parts) >= longest:  # of two at one point the later covers
+            kind, source = map(os.fsdecode, tail.split(b" ")[:2])
+            found, longest = (kind, source), len(point.parts)
+    return found
+
+
+def scratch_parent(named: Path | None = None) -> Path:
+    """Where the scratch directory of a run is made: where the user says, else in the temporary directory.
+
+    That is in memory on many systems; unless the user chose it by TMPDIR, /var/tmp is taken then, if that is on a disk.
+    UsageError where the directory that was named cannot be used.
+    """
+    if named is not None:
+        directory = named.resolve()
+        if not directory.is_dir() or not os.access(directory, os.W_OK | os.X_OK):
+            raise UsageError(f"--scratch {named} is not a directory that can be written to", "name another directory")
+        return directory
+    temporary = Path(tempfile.gettempdir()).resolve()
+    chosen_by_user = "TMPDIR" in os.environ
+    if chosen_by_user or file_system(temporary)[0] not in IN_MEMORY or file_system(DISK_DIRECTORY)[0] in IN_MEMORY:
+        return temporary
+    return DISK_DIRECTORY.resolve() if os.access(DISK_DIRECTORY, os.W_OK | os.X_OK) else temporary
+
+
+def _make_scratch(run: Path, lock: int, parent: Path) -> Path:
+    """The scratch directory: in the run's directory, or elsewhere, which is noted before it is made."""
+    if parent == base().parent:
+        os.mkdir("scratch", 0o700, dir_fd=lock)
+        return run / "scratch"
+    scratch = parent / f"{supervisor.SCRATCH_PREFIX}{run.name.removeprefix('run-')}"
+    os.symlink(scratch, supervisor.ELSEWHERE, dir_fd=lock)
+    scratch.mkdir(mode=0o700)
+    return scratch
+
+
+def open_run(scratch: Path | None = None) -> RunDirectory:
+    """Make and lock the directory of a new run. `scratch`: where to make its scratch directory, see scratch_parent."""
+    parent = scratch_parent(scratch)
     while True:
         descriptor = _open_base()
         try:
@@ -91,9 +141,8 @@ def open_run() -> RunDirectory:
             os.mkdir(name, 0o700, dir_fd=descriptor)
             lock = _open_directory(name, descriptor)
             fcntl.flock(lock, fcntl.LOCK_SH)
-            os.mkdir("scratch", 0o700, dir_fd=lock)
             path = base() / name
-            return RunDirectory(path, path / "scratch", lock)
+            return RunDirectory(path, _make_scratch(path, lock, parent), lock)
         except FileNotFoundError:
             continue  # the last run of another vprobe removed the base meanwhile
         finally:
@@ -139,7 +188,7 @@ def _sweep_run(run: Path, lock: int) -> bool:
             sweep_session(run / name)
         finally:
             os.close(session)
-    supervisor.remove(str(run))
+    supervisor.remove_whole_run(str(run))
     return True
 
 

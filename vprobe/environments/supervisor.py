@@ -21,6 +21,7 @@ import json
 import os
 import select
 import signal
+import stat
 import sys
 import time
 
@@ -36,6 +37,9 @@ CGROUP_DEADLINE_S = 2.0
 INSTRUCTIONS = "session.json"
 SESSION_VARIABLE = "VPROBE_SESSION"
 """In the variables of engine and agent, with the session's directory: how --sweep finds what a dead supervisor left."""
+
+ELSEWHERE, SCRATCH_PREFIX = "elsewhere", "vprobe-scratch-"
+"""A symbolic link in the directory of a run to its scratch directory, if that is not in there; and what that is called."""
 
 APART = (3, 4)
 """Where the engine finds the agent's input and output, if they are to be apart from its own."""
@@ -429,8 +433,12 @@ def remove_cgroup(directory: str) -> str:
 def mount_points() -> list[str]:
     """Every mount point of this process, in the order of mounting (proc_pid_mountinfo(5), octal escapes undone)."""
     with open("/proc/self/mountinfo", "rb") as file:
-        raw = [line.split(b" ")[4] for line in file]
-    return [os.fsdecode(point.decode("unicode_escape").encode("latin-1")) for point in raw]
+        return [unescaped(line.split(b" ")[4]) for line in file]
+
+
+def unescaped(point: bytes) -> str:
+    """A path as mountinfo writes it, its octal escapes undone."""
+    return os.fsdecode(point.decode("unicode_escape").encode("latin-1"))
 
 
 def mounts_below(directory: str) -> list[str]:
@@ -455,6 +463,18 @@ def _remove_tree(directory: str) -> None:
     os.rmdir(directory)
 
 
+def remove_whole_run(directory: str) -> None:
+    """Remove the directory of a run, and its scratch directory if that is elsewhere."""
+    link = os.path.join(directory, ELSEWHERE)
+    if os.path.islink(link):
+        scratch = os.readlink(link)
+        if os.path.basename(scratch).startswith(SCRATCH_PREFIX) and os.path.lexists(scratch):
+            status = os.lstat(scratch)
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
+                remove(scratch)
+    remove(directory)
+
+
 def remove_run(directory: str) -> None:
     """Remove the directory of a run whose controller is dead, unless another supervisor still works below it.
 
@@ -476,7 +496,7 @@ def remove_run(directory: str) -> None:
         return
     if any(name.startswith("s-") for name in os.listdir(directory)):
         return
-    remove(directory)
+    remove_whole_run(directory)
     with contextlib.suppress(OSError):  # other runs are there
         os.rmdir(os.path.dirname(directory))
 

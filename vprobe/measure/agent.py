@@ -121,11 +121,13 @@ class PythonRunner:
 
     page_bytes = 0
 
-    def __init__(self, name: str, parameters: dict[str, Any]) -> None:
+    def __init__(self, name: str, parameters: dict[str, Any], place: dict[str, Any]) -> None:
         from vprobe import suites  # noqa: PLC0415 - only arms that run Python pay for it
 
         try:
-            self.run: Callable[[int], int | None] = suites.find(name).make(**parameters)
+            workload = suites.find(name)
+            first = (suites.Place(**place),) if workload.needs & suites.PLACES else ()
+            self.run: Callable[[int], int | None] = workload.make(*first, **parameters)
         except suites.UnsupportedError as error:
             raise BadRequestError(str(error), unsupported=True) from None
         except KeyError:
@@ -181,6 +183,7 @@ class Agent:
         self.nonce = int(options.get("nonce", 0))
         self.ns_per_tick = float(options.get("ns_per_tick", 1.0))
         self.scratch = str(options.get("scratch", "/tmp"))  # noqa: S108 - always given by the controller
+        self.place: dict[str, Any] = {"storage": str(options.get("storage", ""))}
         self.runners: dict[int, Any] = {}
         self.operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "block": self.block,
@@ -212,7 +215,7 @@ class Agent:
         if isinstance(call, dict):
             runner: Any = KernelRunner(call, self.executor, self.ns_per_tick, self.nonce)
         else:
-            runner = PythonRunner(str(request["workload"]), dict(request["parameters"]))
+            runner = PythonRunner(str(request["workload"]), dict(request["parameters"]), self.place)
         self.runners[handle] = runner
         gc.collect()
         return {"page_bytes": runner.page_bytes, "involuntary": resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw}

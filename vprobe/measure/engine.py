@@ -291,6 +291,7 @@ def plan_hash(plan: Plan) -> str:
         plan.command,
         plan.seed,
         plan.looks,
+        str(plan.scratch or ""),
     ]
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
@@ -322,7 +323,7 @@ def _site(plan: Plan, tick_ns: float) -> Iterator[Site]:
     """The run's own temporary directory, gone afterwards."""
     # A command of the user's own gets the user's variables; workloads of ours must not depend on them.
     own = {name: value for name, value in os.environ.items() if name != "TMPDIR"} if plan.has_command else {}
-    with open_run() as directory:
+    with open_run(plan.scratch) as directory:
         yield Site(directory, plan.working_directory, tick_ns, own)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vprobe.environments.sessions import scratch_parent
+from vprobe.measure.backing import describe
 from vprobe.model import Fingerprint
 from vprobe.suites import SUITE_VERSION, HostFacts
 
@@ -67,12 +69,15 @@ def _size_bytes(text: str) -> int:
     return int(digits) * factor if digits.isdecimal() else 0
 
 
-def host_facts(cpu: int) -> HostFacts:
-    """What workloads are sized by: the data caches of the measured CPU, as the kernel tells (sysfs-devices-system-cpu)."""
+def host_facts(cpu: int, scratch: Path | None = None) -> HostFacts:
+    """What workloads are sized by: the data caches of the measured CPU, as the kernel tells (sysfs-devices-system-cpu), and
+    what is below the scratch directory. `scratch`: where the user wants that; UsageError where it cannot be there.
+    """
     caches: dict[int, int] = {}
     for index in range(16):
         directory = f"/sys/devices/system/cpu/cpu{cpu}/cache/index{index}"
         level, kind, size = (_text(f"{directory}/{name}") for name in ("level", "type", "size"))
         if level and level.isdecimal() and size and kind in ("Data", "Unified"):
             caches[int(level)] = _size_bytes(size)
-    return HostFacts({level: size for level, size in caches.items() if size})
+    storage = describe(scratch_parent(scratch))
+    return HostFacts({level: size for level, size in caches.items() if size}, storage)

@@ -15,9 +15,13 @@ from vprobe.measure.schedule import williams_square
 from vprobe.measure.variants import NO_VARIANT, Variant
 from vprobe.model import Arm, Kind, Skipped, WorkloadRecord
 from vprobe.suites import HostFacts, KernelCall, UnsupportedError, Workload, catalog
+from vprobe.suites.storage import FILE_BYTES
 
 COMMAND = "command.run"
 """Name of the workload that --command or a command variant makes."""
+
+STORAGE = "storage"
+"""Need of workloads that work in the scratch directory, and capability of environments that show it."""
 
 BASE, CONTROL = "bare", "bare-aa"
 """The environment that all others are compared with, and its twin that shows what the machine alone can pretend."""
@@ -50,6 +54,7 @@ REASONS = {
     "python": "needs Python; {environment} runs native kernels only",
     "commands": "needs an operating system to run commands; {environment} runs native kernels only",
     "kernels": "needs native kernels, which {environment} cannot run",
+    STORAGE: "has no part of the scratch directory: its storage would be memory, or another file system's",
     "microvm": "measures leaving a micro-VM; {environment} is none",
 }
 
@@ -98,6 +103,7 @@ class Plan:
     command: str | None = None
     time_budget_s: float | None = None
     working_directory: Path = field(default_factory=Path.cwd)
+    scratch: Path | None = None  # where to make the scratch directory; None: see sessions.scratch_parent
     looks: tuple[int, ...] = ()  # boots after which to ask which workloads are still open; none: all boots in any case
 
     @property
@@ -186,6 +192,8 @@ def select(patterns: Sequence[str], command: bool, core_only: bool = False) -> t
 def _resolve(workload: Workload, facts: HostFacts) -> Task:
     call = workload.make(facts, **workload.parameters) if workload.kind == Kind.KERNEL else None
     parameters = dict(workload.parameters)
+    if STORAGE in workload.needs and facts.storage is not None:
+        parameters |= {"direct": facts.storage.direct, "backing": dict(facts.storage.backing)}
     if call is not None:
         parameters = {name: value for name, value in asdict(call).items() if value != _DEFAULT_CALL[name]}
         parameters["kernel"] = call.kernel
@@ -216,6 +224,19 @@ def missing_capability(task: Task, environment: Environment) -> str | None:
     return None
 
 
+def check_space(facts: HostFacts, arms: int) -> None:
+    """UnsupportedError where the scratch directory has no room for a file of each arm, with a tenth to spare."""
+    storage = facts.storage
+    needed = arms * FILE_BYTES * 11 // 10
+    if storage is None:
+        raise UnsupportedError("nothing is known of the scratch directory")
+    if storage.free_bytes < needed:
+        raise UnsupportedError(
+            f"{storage.directory} has {storage.free_bytes >> 20} MiB free and {arms} arms need {needed >> 20} MiB: "
+            "name another directory by --scratch"
+        )
+
+
 def make_tasks(
     workloads: Sequence[Workload], facts: HostFacts, arms: Sequence[PlannedArm], own_command: Task | None = None
 ) -> tuple[tuple[Task, ...], tuple[Skipped, ...]]:
@@ -224,6 +245,8 @@ def make_tasks(
     skipped = []
     for workload in workloads:
         try:
+            if STORAGE in workload.needs:
+                check_space(facts, len(arms))
             tasks.append(_resolve(workload, facts))
         except UnsupportedError as error:
             skipped += [Skipped(arm.name, workload.name, str(error)) for arm in arms]

@@ -58,11 +58,16 @@ def code_paths() -> tuple[Path, ...]:
     return tuple(sorted(paths))
 
 
-def make_launch(arm: PlannedArm, site: Site) -> tuple[Launch, int]:
-    """What to start for an arm, and the nonce that its micro-VM must show."""
+def make_launch(arm: PlannedArm, site: Site, place_in_order: int = 0) -> tuple[Launch, int]:
+    """What to start for an arm, and the nonce that its micro-VM must show.
+
+    `place_in_order`: the arm's among those that are started; it gives the arm its storage file, so that where a file lies on
+    the disk is another arm's luck in each boot.
+    """
     nonce = secrets.randbits(96)
     place = arm.variant.tree or site.working_directory
     options = {
+        "storage": str(site.run.scratch / f"storage-{place_in_order}"),
         **arm.environment.agent_options(),
         "nonce": nonce,
         "ns_per_tick": site.ns_per_tick,
@@ -80,9 +85,9 @@ def make_launch(arm: PlannedArm, site: Site) -> tuple[Launch, int]:
 
 
 @contextlib.contextmanager
-def started(arm: PlannedArm, site: Site) -> Iterator[Started]:
+def started(arm: PlannedArm, site: Site, place_in_order: int = 0) -> Iterator[Started]:
     """Start an arm's agent and wait for its first answer; end it on leaving. RunError where it does not answer."""
-    launch, nonce = make_launch(arm, site)
+    launch, nonce = make_launch(arm, site, place_in_order)
     with arm.environment.start(launch) as session:
         channel = Channel(session, arm.name)
         hello, arrived_ns = channel.hello(HELLO_TIMEOUT_S)
@@ -154,8 +159,8 @@ def boot(arms: Sequence[PlannedArm], order: Sequence[str], site: Site, cpus: tup
     bare = next(arm.name for arm in arms if arm.environment.name == BASE)
     with contextlib.ExitStack() as stack:
         this = Boot({}, {}, cpus[0], bare)
-        for name in order:
-            this.agents[name] = stack.enter_context(started(by_name[name], site))
+        for place_in_order, name in enumerate(order):
+            this.agents[name] = stack.enter_context(started(by_name[name], site, place_in_order))
         for name, agent in this.agents.items():
             check_place(by_name[name].environment, agent, this.bare_evidence)
             agent.channel.request({"op": "pin", "cpus": list(cpus)}, Reply, REQUEST_TIMEOUT_S)

@@ -80,8 +80,8 @@ class Column:
 def value_of(task: Task, ns: float, iterations: int) -> float:
     """One operation in the workload's unit: ns, or bytes a second."""
     if task.record.unit == "B/s":
-        assert task.call is not None
-        return task.call.bytes_per_iteration * iterations / max(ns, 1) * 1e9
+        size: int = task.call.bytes_per_iteration if task.call else task.record.parameters["block_bytes"]
+        return size * iterations / max(ns, 1) * 1e9
     return ns / iterations
 
 

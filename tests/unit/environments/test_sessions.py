@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vprobe.environments import sessions, supervisor
-from vprobe.errors import RunError
+from vprobe.errors import RunError, UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -152,3 +152,51 @@ def test_run_of() -> None:
     with sessions.open_run() as run:
         assert sessions.run_of(run.new_session()) == run.path
     assert sessions.run_of(Path("/somewhere/run-1/s-1")) is None
+
+
+def test_a_scratch_directory_elsewhere(tmp_path: Path) -> None:
+    """It is made where the user says, and goes with the run."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    with sessions.open_run(place) as run:
+        assert run.scratch.parent == place
+        assert run.scratch.stat().st_mode & 0o777 == 0o700
+        (run.scratch / "file").write_text("x")
+    assert not list(place.iterdir())
+    assert not sessions.base().exists()
+
+
+def test_a_scratch_directory_elsewhere_of_a_killed_run_is_swept(tmp_path: Path) -> None:
+    """The next start removes it; a link that somebody bent to another place removes nothing there."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    run = sessions.open_run(place)
+    os.close(run.lock)
+    sessions.sweep()
+    assert not list(place.iterdir())
+    run = sessions.open_run(place)
+    os.close(run.lock)
+    victim = tmp_path / "victim"
+    (victim / "inside").mkdir(parents=True)
+    (run.path / supervisor.ELSEWHERE).unlink()
+    (run.path / supervisor.ELSEWHERE).symlink_to(victim)
+    sessions.sweep()
+    assert (victim / "inside").is_dir()
+    assert not run.path.exists()
+
+
+def test_a_scratch_directory_that_cannot_be(tmp_path: Path) -> None:
+    """A wrong name is the user's mistake, in one line."""
+    with pytest.raises(UsageError, match=r"--scratch .* is not a directory"):
+        sessions.open_run(tmp_path / "missing")
+    assert not sessions.base().exists()
+
+
+def test_memory_is_not_taken_for_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A temporary directory in memory is passed by, unless the user chose it."""
+    kinds = {sessions.DISK_DIRECTORY: "ext4"}
+    monkeypatch.setattr(sessions, "file_system", lambda directory: (kinds.get(directory, "tmpfs"), "x"))
+    monkeypatch.delenv("TMPDIR", raising=False)
+    assert sessions.scratch_parent() == sessions.DISK_DIRECTORY.resolve()
+    monkeypatch.setenv("TMPDIR", tempfile.gettempdir())
+    assert sessions.scratch_parent() == Path(tempfile.gettempdir())
