@@ -36,7 +36,7 @@ CLASSES = {
     "kvm": "full-hardware",
     "qemu-user": "emulation",
 }
-CAPABILITIES = {"os", "python", "kernels", "microvm", "commands"}
+CAPABILITIES = {"os", "python", "kernels", "microvm", "commands", "storage", "network"}
 
 
 @dataclass(frozen=True)
