@@ -38,6 +38,7 @@ NAMES = [
     for name in environments.BUILT_IN
 ]
 PATIENCE_S = 15.0
+LITTLE_GRACE_S = 0.5
 
 ECHO = "import os\nwhile data := os.read(0, 4096): os.write(1, data)"
 EVIDENCE = (
@@ -174,6 +175,12 @@ def nothing_left() -> Iterator[None]:
     assert not [line for line in gone if line.startswith(("mount", "device"))]
 
 
+@pytest.fixture
+def little_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Agents that do not mean to leave are not waited for as long as a user's would be."""
+    monkeypatch.setattr(process, "GRACE_S", LITTLE_GRACE_S)
+
+
 def environment(name: str) -> Environment:
     """The environment, or a skip with its reason."""
     found = environments.get(name)
@@ -285,18 +292,21 @@ class TestEveryEnvironment:
         with running(name, ECHO):
             pass
 
+    @pytest.mark.usefixtures("little_grace")
     def test_stubborn_agent_with_daemons(self, name: str) -> None:
         """What ignores signals and the end of its channel, and has gone to the background, is killed in bounded time."""
         with running(name, STUBBORN) as session:
             assert read_line(session.from_agent) == b"up\n"
             assert session.stop() < 12e9
 
+    @pytest.mark.usefixtures("little_grace")
     def test_killed_supervisor(self, name: str) -> None:
         """When the supervisor is killed, stop() does its work."""
         with running(name, STUBBORN) as session:
             read_line(session.from_agent)
             os.kill(session.pid, signal.SIGKILL)
 
+    @pytest.mark.usefixtures("little_grace")
     def test_engine_killed_from_outside(self, name: str) -> None:
         """When somebody kills the engine, what it ran does not stay."""
         with running(name, STUBBORN) as session:
@@ -347,11 +357,12 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-CONTROLLER = """
+CONTROLLER = f"""
 import os, sys, threading
 from pathlib import Path
 from vprobe import environments
-from vprobe.environments import Launch, sessions
+from vprobe.environments import Launch, process, sessions
+process.GRACE_S = {LITTLE_GRACE_S}
 name, phase, program = sys.argv[1:]
 run = sessions.open_run()
 launch = Launch((sys.executable, "-I", "-S", "-c", program), run.new_session(), run.scratch,
@@ -376,7 +387,7 @@ def controller(name: str, phase: str) -> Iterator[tuple[subprocess.Popen[bytes],
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout
         leader = int(process.stdout.readline())
-        time.sleep({"starting": 0.06, "running": 0.0, "stopping": 0.5}[phase])
+        time.sleep({"starting": 0.06, "running": 0.0, "stopping": LITTLE_GRACE_S / 2}[phase])
         yield process, leader
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from vprobe.environments import Launch, sessions, supervisor
 from vprobe.errors import RunError
 
 LAUNCH_TIMEOUT_S = 30.0
+GRACE_S = 2.0
+"""For an agent to leave at the end of its channel, then for its engine to end it when asked."""
 STOP_TIMEOUT_S = 90.0
 """Longer than all that the supervisor may take: grace, kill and teardown each have their own bound."""
 SHOWN_BYTES = 2000
@@ -72,8 +74,8 @@ class Instructions:
     setup: tuple[tuple[str, ...], ...] = ()
     teardown: tuple[Teardown, ...] = ()
     channel: Channel = Channel.STANDARD
-    grace_s: float = 2.0
-    terminate_s: float = 2.0
+    grace_s: float = field(default_factory=lambda: GRACE_S)
+    terminate_s: float = field(default_factory=lambda: GRACE_S)
     run_directory: str = ""
 
 
