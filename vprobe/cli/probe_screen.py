@@ -140,8 +140,8 @@ def _hypervisor(report: HostReport) -> Text:
         for name, value in (("monitor", hypervisor.monitor), ("platform", hypervisor.platform))
         if value
     ]
-    if hypervisor.role and hypervisor.role != "guest":
-        notes.insert(0, f"this is its {hypervisor.role}")
+    if hypervisor.role != "guest":
+        notes.insert(0, f"this is its {hypervisor.role}" if hypervisor.role else "as guest or as root: not recorded")
     text = Text(printable(", ".join([layers, *notes])))
     if hypervisor.fact.reason:
         remedy = f" -> {hypervisor.fact.remedy}" if hypervisor.fact.remedy else ""

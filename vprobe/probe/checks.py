@@ -90,6 +90,9 @@ def _guest(name: str, report: HostReport) -> Check:
     hypervisor = report.hypervisor
     if hypervisor.kind is None:
         return _by_state(name, hypervisor.fact)
+    if hypervisor.role is None:
+        reason = f"runs under {hypervisor.kind}, but it was not recorded whether as its guest or as its root"
+        return Check(name, Result.UNKNOWN, reason, "record CPUID with `vprobe probe --capture FILE`")
     if hypervisor.role != "guest":
         return Check(name, Result.FAIL, f"this is the {hypervisor.role} of {hypervisor.kind}, not a guest")
     return Check(name, Result.PASS, f"runs under {hypervisor.kind}")
@@ -101,7 +104,7 @@ def _bare_metal(name: str, report: HostReport) -> Check:
         return Check(name, Result.PASS, fact.reason)
     if fact.state is State.UNKNOWN:
         return Check(name, Result.UNKNOWN, fact.reason, fact.remedy)
-    role = f" as its {report.hypervisor.role}" if report.hypervisor.role != "guest" else ""
+    role = f" as its {report.hypervisor.role}" if report.hypervisor.role not in {"guest", None} else ""
     return Check(name, Result.FAIL, f"runs under {report.hypervisor.kind}{role}")
 
 

@@ -52,6 +52,7 @@ def leaves(
     found = {
         (0, 0): vendor_leaf(vendor, maximum),
         (1, 0): (signature, 0x00010800, ecx, EDX1),
+        **({(7, 0): (0, 0, 0, 0)} if maximum >= 7 else {}),
         (0x80000000, 0): (extended, 0, 0, 0),
         (0x80000001, 0): (signature, 0, extended_ecx, 0x2C100800),
         **(more or {}),

@@ -187,6 +187,24 @@ def test_topology_counts_by_apic_ids() -> None:
     assert (found["packages"], found["cores"], found["threads"], found["threads_per_core"]) == (2, 4, 8, 2)
 
 
+def test_amd_processors_count_their_kinds_of_core() -> None:
+    """Leaf 0x80000026 tells Zen from its dense variant, only where it says that the cores are unlike."""
+    from vprobe.probe.decode.topology import decode_topology
+    from vprobe.probe.raw import Origin, Raw
+
+    for unlike, kinds in ((1 << 30, {"performance": 2, "efficiency": 1}), (0, None)):
+        cpus = {
+            cpu: leaves(
+                AMD,
+                more={(0x80000026, 0): (unlike | 1, kind << 28 | 2, 0x100, cpu)},
+                extended=0x80000028,
+            )
+            for cpu, kind in enumerate((0, 0, 1))
+        }
+        found = decode_topology(Raw(Origin.LIVE, cpuid=cpus), Cpuid(cpus[0]))
+        assert found.get("core_kinds") == kinds
+
+
 def test_hybrid_processors_count_their_kinds_of_core() -> None:
     """Leaf 0x1A tells performance from efficiency cores."""
     from vprobe.probe.decode.topology import decode_topology

@@ -6,6 +6,7 @@ import errno
 
 import pytest
 
+from vprobe.probe.checks import run_checks
 from vprobe.probe.raw import Registers, Unread
 from vprobe.probe.tables import table
 
@@ -67,7 +68,7 @@ def test_every_signature_of_the_table_is_found(row: dict[str, str]) -> None:
         (signatures(at40000000="Microsoft Hv", at40000100="VMwareVMware"), "vmware", ["vmware", "microsoft"]),
         (signatures(at40000000="Linux KVM Hv", at40000100="KVMKVMKVM"), "kvm", ["kvm", "kvm"]),
         (signatures(at40000000="NobodyKnows!"), "vm-other", ["vm-other"]),
-        ({}, "vm-other", ["vm-other"]),
+        ({(0x40000000, 0): (0, 0, 0, 0)}, "vm-other", ["vm-other"]),
     ],
 )
 def test_facades_are_told_from_the_real_hypervisor(
@@ -289,3 +290,18 @@ def test_smbios_table_in_place_of_the_class_files() -> None:
     found = report(files={"/sys/firmware/dmi/tables/DMI": bios + system}).hypervisor
     assert (found.kind, found.platform) == ("kvm", "openstack")
     assert any("virtual machine" in line for line in found.fact.evidence)
+
+
+@pytest.mark.parametrize(
+    ("more", "kind"),
+    [
+        ({}, "vm-other"),
+        ({(0x40000000, 0): signature_leaf("Microsoft Hv", 0x4000000B), (0x40000001, 0): (HV1, 0, 0, 0)}, "microsoft"),
+    ],
+)
+def test_a_role_that_was_not_recorded_is_not_guest(more: dict, kind: str) -> None:
+    """Old dumps hold the flag of a hypervisor without its leaves, or without the one that names the root partition."""
+    found = report(leaves(ecx=HYPERVISOR, more=more))
+    assert (found.hypervisor.kind, found.hypervisor.role) == (kind, None)
+    results = {check.name: check.result.value for check in run_checks(found, ("guest", "bare-metal"))}
+    assert results == {"guest": "unknown", "bare-metal": "fail"}

@@ -104,6 +104,30 @@ def test_nothing_recorded_is_unknown_not_absent() -> None:
     assert found.hypervisor.fact.state is State.UNKNOWN
 
 
+@pytest.mark.parametrize(
+    ("lost", "vendor", "states"),
+    [
+        ((1, 0), INTEL, ("unknown", "absent", "unknown")),
+        ((7, 0), INTEL, ("present", "absent", "unknown")),
+        ((0x80000001, 0), AMD, ("absent", "unknown", "absent")),
+    ],
+)
+def test_a_leaf_that_a_truncated_dump_lost_proves_no_absence(
+    lost: tuple[int, int], vendor: str, states: tuple[str, str, str]
+) -> None:
+    """The leaf is in the range that the processor names, but was not recorded: what it would tell is unknown."""
+    whole = leaves(vendor, SKYLAKE if vendor == INTEL else ZEN3, VMX, SVM)
+    found = report({key: registers for key, registers in whole.items() if key != lost})
+    assert (found.vtx.fact.state, found.amdv.fact.state, found.sgx.state) == states
+
+
+def test_an_extended_leaf_is_decoded_without_the_first_of_its_range() -> None:
+    """A dump whose line of leaf 0x80000000 is damaged still shows AMD-V."""
+    whole = leaves(AMD, ZEN3, 0, SVM)
+    found = report({key: registers for key, registers in whole.items() if key != (0x80000000, 0)})
+    assert found.amdv.fact.state is State.PRESENT
+
+
 def test_the_lock_that_was_not_read_is_named_with_errno_and_remedy() -> None:
     """EACCES is said, and what would let it be read."""
     found = report(leaves(INTEL, SKYLAKE, VMX), {FEATURE_CONTROL: Unread(errno.EACCES)}, effective_uid=1000).vtx.fact

@@ -64,7 +64,7 @@ def decode_sev(subject: Subject) -> Sev:
 
 
 def _sev_state(subject: Subject, features: dict[str, bool]) -> Fact:
-    flag = features.get("sev", False) if subject.cpuid.get(1) else subject.flag("sev")
+    flag = features["sev"] if features else subject.flag("sev")
     may_hide = (subject.cpu.family or 0) >= FIRST_SEV_FAMILY
     unfit = _unfit(subject, Vendor.AMD, "SEV", flag, kernel_may_hide=may_hide)
     if unfit:

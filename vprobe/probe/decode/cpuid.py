@@ -62,6 +62,8 @@ class Cpuid:
     def maximum(self) -> Mapping[int, int]:
         """Range -> highest leaf that may be decoded in it; a range that does not answer is not in the mapping."""
         found = {BASIC: self.leaves[0, 0][EAX]} if (0, 0) in self.leaves else {BASIC: 0xFFFF}
+        if (EXTENDED, 0) not in self.leaves:
+            found[EXTENDED] = EXTENDED | 0xFFFF  # a leaf that was recorded without its range's first one is not dropped
         for start in (EXTENDED, TRANSMETA, CENTAUR):
             registers = self.leaves.get((start, 0))
             if registers is not None and registers[EAX] & RANGE_MASK == start:

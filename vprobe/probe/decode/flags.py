@@ -37,6 +37,12 @@ def word_value(cpuid: Cpuid, word: dict[str, Any], flags: dict[str, None]) -> in
     return cpuid.register(leaf, REGISTER_NUMBERS[word["register"]], subleaf)
 
 
+def flag_leaves(name: str) -> list[tuple[int, int]]:
+    """(leaf, subleaf) of every word that shows the flag."""
+    words = (word for word in table("cpuid_flags")["words"] if name in word["bits"].values())
+    return [(int(word["leaf"], 16), word["subleaf"]) for word in words]
+
+
 def applies(cpuid: Cpuid, word: dict[str, Any]) -> bool:
     """The row is one for this CPU's maker and family."""
     if "vendors" in word and cpuid.vendor not in word["vendors"]:

@@ -6,7 +6,7 @@ The evidence is collected by vprobe.probe.decode.guest_evidence, in the order of
 from __future__ import annotations
 
 from vprobe.probe.decode.acpi import AcpiEvidence, acpi_evidence
-from vprobe.probe.decode.cpuid import Cpuid
+from vprobe.probe.decode.cpuid import HYPERVISOR, Cpuid
 from vprobe.probe.decode.dmi import DmiEvidence, dmi_evidence
 from vprobe.probe.decode.firmware import Keeper
 from vprobe.probe.decode.flags import cpuinfo_fields
@@ -53,7 +53,7 @@ class Layer(Record):
 
 
 class Hypervisor(Record):
-    """The hypervisor object of the document. `role` is guest, root (Hyper-V) or dom0 (Xen)."""
+    """The hypervisor object of the document. `role` is guest, root (Hyper-V) or dom0 (Xen); None: not recorded."""
 
     fact: Fact
     kind: str | None
@@ -86,7 +86,9 @@ def decode_hypervisor(raw: Raw) -> Hypervisor:
     evidence = _evidence(cpuid, signatures, flagged) + dmi.evidence + acpi.evidence
     evidence += tuple(finding.source for finding in findings)
     return Hypervisor(
-        fact=_fact(_state(kind, flagged, dmi, findings), kind, flagged, acpi).replace(evidence=evidence),
+        fact=_fact(
+            _state(kind, flagged, dmi, findings), kind, flagged, acpi, without_leaves=_without_hypervisor_leaves(cpuid)
+        ).replace(evidence=evidence),
         kind=kind,
         role=_role(kind, cpuid, signatures, findings),
         layers=layers,
@@ -177,7 +179,7 @@ def class_of(kind: str, findings: tuple[Finding, ...] = ()) -> str:
 def _role(
     kind: str | None, cpuid: Cpuid, signatures: tuple[Signature, ...], findings: tuple[Finding, ...]
 ) -> str | None:
-    if kind is None:
+    if kind is None or (kind in {FACADE, "vm-other"} and _role_was_left_out(cpuid, signatures)):
         return None
     if any(finding.kind == kind and finding.role == "dom0" for finding in findings):
         return "dom0"
@@ -187,6 +189,23 @@ def _role(
     if kind == "acrn" and "service_vm" in paravirtual_features(cpuid, signatures):
         return "root"
     return "guest"
+
+
+def _role_was_left_out(cpuid: Cpuid, signatures: tuple[Signature, ...]) -> bool:
+    """A dump without the hypervisor's leaves, or without the one that tells Hyper-V's root partition from a guest."""
+    if _without_hypervisor_leaves(cpuid):
+        return True
+    bases = [signature.base for signature in signatures if signature.kind == FACADE]
+    return bool(bases) and all((base + PRIVILEGES_LEAF, 0) not in cpuid.leaves for base in bases)
+
+
+def _without_hypervisor_leaves(cpuid: Cpuid) -> bool:
+    """CPUID shows a hypervisor, but none of its leaves was recorded."""
+    return cpuid.has_hypervisor and not any(leaf >> 28 == HYPERVISOR >> 28 for leaf, _ in cpuid.leaves)
+
+
+PRIVILEGES_LEAF = 3
+"""Hyper-V's leaf base+3: what this partition may do."""
 
 
 def _monitor(kind: str, by_acpi: str | None, dmi: DmiEvidence) -> str | None:
@@ -215,10 +234,11 @@ def _state(kind: str | None, flagged: bool | None, dmi: DmiEvidence, findings: t
     return State.UNKNOWN
 
 
-def _fact(state: State, kind: str | None, flagged: bool | None, acpi: AcpiEvidence) -> Fact:
+def _fact(state: State, kind: str | None, flagged: bool | None, acpi: AcpiEvidence, *, without_leaves: bool) -> Fact:
     """The state in words. The monitor on top may be unknown although the hypervisor is not."""
     if kind == "vm-other":
-        return Fact(state, "a hypervisor is there, but its signature is not known")
+        why = "its CPUID leaves were not recorded" if without_leaves else "its signature is not known"
+        return Fact(state, f"a hypervisor is there, but {why}")
     if kind and acpi.refused:
         return Fact(state, f"who made the ACPI tables, and so the monitor, was not read: {acpi.refused}", "run as root")
     if kind:

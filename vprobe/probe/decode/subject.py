@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from vprobe.probe.decode.cpu import Cpu
-from vprobe.probe.decode.cpuid import VENDORS, Cpuid, Vendor
+from vprobe.probe.decode.cpuid import EXTENDED, VENDORS, Cpuid, Vendor
 from vprobe.probe.decode.firmware import Keeper
+from vprobe.probe.decode.flags import flag_leaves
 from vprobe.probe.raw import Raw, Unread
 from vprobe.probe.record import Record
 from vprobe.probe.tables import table
@@ -33,10 +34,20 @@ class Subject(Record):
         return VENDORS.get(self.cpu.vendor, Vendor.OTHER) if self.cpu.vendor else None
 
     def flag(self, name: str) -> bool | None:
-        """A feature flag; None where neither CPUID nor the kernel's flags were recorded."""
-        if not self.cpu.flags:
-            return None if self.is_x86 is not False else False
-        return name in self.cpu.flags
+        """A feature flag; None where neither its CPUID leaf nor the kernel's flags were recorded."""
+        if name in self.cpu.flags or self.is_x86 is False:
+            return name in self.cpu.flags
+        if self.cpuid:
+            return None if any(self._was_left_out(leaf, subleaf) for leaf, subleaf in flag_leaves(name)) else False
+        return False if self.cpu.flags else None
+
+    def _was_left_out(self, leaf: int, subleaf: int) -> bool:
+        """The processor has the leaf, or may have it, but the record does not: a truncated dump, or none of this leaf."""
+        if (leaf, subleaf) in self.cpuid.leaves:
+            return False
+        if leaf >= EXTENDED and self.vendor is Vendor.OTHER and (EXTENDED, 0) not in self.cpuid.leaves:
+            return False  # processors that neither Intel nor AMD made were often sold without the extended leaves
+        return self.cpuid.in_range(leaf)
 
     @property
     def witness(self) -> str:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 HYBRID_KINDS = {0x20: "efficiency", 0x40: "performance"}
 """Leaf 0x1A EAX[31:24]: 0x20 Intel Atom, 0x40 Intel Core (SDM vol. 2A)."""
+AMD_HYBRID_KINDS = {0: "performance", 1: "efficiency"}
+HETEROGENEOUS_CORES = 30
+"""Bit of leaf 0x80000026 EAX at the level of cores."""
 THREAD_LEVEL = 1
 MAXIMUM_LEVELS = 8
 
@@ -95,11 +98,20 @@ def _core_kinds(raw: Raw) -> dict[str, int]:
     """Logical CPUs by kind of core, where the processor is a hybrid one."""
     kinds: dict[str, int] = {}
     for leaves in raw.cpuid.values():
-        code = Cpuid(leaves).register(0x1A, EAX) >> 24
-        if code:
-            name = HYBRID_KINDS.get(code, f"{code:#x}")
+        name = _core_kind(Cpuid(leaves))
+        if name:
             kinds[name] = kinds.get(name, 0) + 1
     return kinds
+
+
+def _core_kind(cpuid: Cpuid) -> str:
+    """Intel's leaf 0x1A; on AMD's unlike cores leaf 0x80000026 EBX[31:28] (APM vol. 3, appendix E.4.23). "" for others."""
+    if cpuid.vendor is Vendor.AMD:
+        unlike = cpuid.register(0x80000026, EAX) >> HETEROGENEOUS_CORES & 1
+        code = cpuid.register(0x80000026, EBX) >> 28
+        return AMD_HYBRID_KINDS.get(code, f"{code:#x}") if unlike else ""
+    code = cpuid.register(0x1A, EAX) >> 24
+    return HYBRID_KINDS.get(code, f"{code:#x}") if code else ""
 
 
 def _kernel_topology(raw: Raw) -> dict[str, Any]:
