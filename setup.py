@@ -47,6 +47,23 @@ KERNEL_FLAGS = [
 ]
 KERNEL_FLAGS_GCC_X86 = ["-fcf-protection=none", "-march=x86-64", "-mtune=generic"]
 
+# The first process of Linux guests: a static program without a C library (see native/guest_init.c).
+GUEST_INIT = "guest_init"
+GUEST_INIT_FLAGS = [
+    "-std=gnu11",
+    "-O2",
+    "-Wall",
+    "-Wextra",
+    "-ffreestanding",
+    "-fno-stack-protector",
+    "-fno-sanitize=all",
+    "-fno-lto",
+    "-fno-pie",
+    "-fcf-protection=none",
+    "-march=x86-64",
+]
+GUEST_INIT_LINK_FLAGS = ["-static", "-nostdlib", "-no-pie", "-Wl,--build-id=none", "-s"]
+
 
 class BuildExt(build_ext):
     """Compiles the kernels with flags of its own; distutils has one set of flags for all sources of an extension."""
@@ -57,6 +74,8 @@ class BuildExt(build_ext):
         Where Python is told to write no bytecode every start of the command would compile them anew.
         """
         super().run()
+        if platform.machine() == "x86_64":
+            self.build_guest_init()
         if self.inplace:
             for package in ("vprobe", "suites", "reports"):
                 compileall.compile_dir(package, quiet=1)
@@ -72,6 +91,14 @@ class BuildExt(build_ext):
         self.compiler._compile = compile_with_flags
         super().build_extensions()
 
+    def build_guest_init(self) -> None:
+        """Compile the guests' init beside the extension. By the plain compiler: CFLAGS of the user's are for libraries."""
+        package = Path(self.get_ext_fullpath("vprobe._native")).parent
+        package.mkdir(parents=True, exist_ok=True)
+        compiler = self.compiler.compiler[0]  # the first word of what CC or Python's own build says
+        output = str(package / "guest-init")
+        self.spawn([compiler, *GUEST_INIT_FLAGS, *GUEST_INIT_LINK_FLAGS, "-o", output, f"native/{GUEST_INIT}.c"])
+
 
 setup(
     cmdclass={"build_ext": BuildExt},
@@ -79,7 +106,7 @@ setup(
         Extension(
             "vprobe._native",
             sources=[f"native/{name}.c" for name in SOURCES],
-            depends=[f"native/{name}" for name in HEADERS],
+            depends=[*(f"native/{name}" for name in HEADERS), f"native/{GUEST_INIT}.c"],
             include_dirs=["native"],
             extra_compile_args=[
                 "-std=gnu11",

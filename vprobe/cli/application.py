@@ -27,6 +27,7 @@ VERBS = {
     "report": "Write one HTML file that a reader can check.",
     "envs": "List the environments and why each can or cannot run here.",
     "suites": "List the workloads.",
+    "guest": "Fetch a kernel for Linux guests, when told to.",
 }
 
 

@@ -17,7 +17,7 @@ def test_every_verb_has_help_that_says_what_it_does(verb: str, capsys: pytest.Ca
     """--help of each verb exits 0 and shows usage, a sentence and options."""
     assert cli.run([verb, "--help"]) == ExitCode.PASS
     said = capsys.readouterr().out
-    assert f"Usage: vprobe {verb}" in said and "--json" in said + "--json" * (verb == "report")
+    assert f"Usage: vprobe {verb}" in said and "--json" in said + "--json" * (verb in {"report", "guest"})
 
 
 def test_the_list_of_verbs_loads_none_of_them() -> None:
