@@ -22,7 +22,9 @@ SOURCES = [
     "kernel_host",
     "host_memory",
     "run",
+    "partner",
     "system",
+    "timers",
     "guest",
     "machine",
     "microvm",
@@ -45,7 +47,10 @@ KERNEL_FLAGS = [
     "-fomit-frame-pointer",
     "-falign-loops=32",
 ]
-KERNEL_FLAGS_GCC_X86 = ["-fcf-protection=none", "-march=x86-64", "-mtune=generic"]
+KERNEL_FLAGS_OF = {
+    "x86_64": ["-fcf-protection=none", "-march=x86-64", "-mtune=generic"],
+    "aarch64": ["-mno-outline-atomics"],  # which are calls into libgcc
+}
 
 # The first process of Linux guests: a static program without a C library (see native/guest_init.c).
 GUEST_INIT = "guest_init"
@@ -82,7 +87,7 @@ class BuildExt(build_ext):
 
     def build_extensions(self) -> None:
         compile_one = self.compiler._compile  # the hook that distutils' compilers share
-        flags = KERNEL_FLAGS + (KERNEL_FLAGS_GCC_X86 if platform.machine() == "x86_64" else [])
+        flags = KERNEL_FLAGS + KERNEL_FLAGS_OF.get(platform.machine(), [])
 
         def compile_with_flags(obj, src, ext, cc_args, extra_postargs, pp_opts):  # type: ignore[no-untyped-def]
             own = flags if Path(src).stem in KERNEL_SOURCES else []

@@ -42,6 +42,8 @@ int host_check_unused(struct host *host) {
 /* In a forked child the memory never was (MADV_DONTFORK): something else may lie at its address by now. */
 void host_close(struct host *host) {
     bool inherited = host->block != NULL && host->owner != getpid();
+    partner_free(host->partner, inherited);
+    host->partner = NULL;
     if (host->block != NULL)
         host->release(host, inherited);
     host->block = NULL;
@@ -75,7 +77,9 @@ static void release_block(struct host *host, bool inherited) {
 
 static int execute_here(struct host *host, kernel_entry *entry) {
     Py_BEGIN_ALLOW_THREADS;
+    partner_begin(host->partner);
     host->block->result = entry(host->block);
+    partner_end(host->partner);
     Py_END_ALLOW_THREADS;
     return 0;
 }
@@ -185,6 +189,7 @@ static PyMethodDef methods[] = {
     {"run", host_run, METH_VARARGS, "run(kernel, warm, timed, a0=0, a1=0, a2=0, a3=0) -> (ticks, result)"},
     {"build_chase", host_build_chase, METH_VARARGS, "build_chase(offset, length, stride, seed)"},
     {"discard", host_discard, METH_VARARGS, "discard(offset, length)"},
+    {"start_partner", host_start_partner, METH_VARARGS, "start_partner(kernel, cpu)"},
     {"close", close_method, METH_NOARGS, "Give everything back. Closing twice is fine."},
     {"__enter__", enter_method, METH_NOARGS, NULL},
     {"__exit__", close_method, METH_VARARGS, NULL},

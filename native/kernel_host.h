@@ -29,7 +29,20 @@ int memory_lay_cycle(const struct memory *memory, uint64_t offset, uint64_t leng
 enum place { ANYWHERE, HOST_ONLY, GUEST_ONLY };
 
 /* What a kernel needs: something in the memory, or of the CPU. */
-enum need { NOTHING, CYCLE, ARRAYS, PAGES, TABLE, WIDE_REGISTERS };
+enum need {
+    NOTHING,
+    CYCLE,
+    ARRAYS,
+    PAGES,
+    TABLE,
+    WORD,
+    PAGE_OF_ITS_OWN,
+    PEER,
+    HANDLER,
+    MATRICES,
+    WIDE_REGISTERS,
+    WIDE_MATRICES,
+};
 
 struct kernel {
     const char *name;
@@ -45,7 +58,9 @@ uint64_t cpu_flags(void);                         /* enum kernel_flags of the CP
 
 /* What the memory holds: a cycle is destroyed by the kernels that write, and to read a stale one would be to
  * follow pointers to nowhere. */
-enum content { BLANK, CYCLE_LAID, ARRAYS_FILLED };
+enum content { BLANK, CYCLE_LAID, ARRAYS_FILLED, MATRICES_FILLED };
+
+struct partner; /* partner.c */
 
 struct host {
     PyObject_HEAD struct memory memory;
@@ -54,7 +69,8 @@ struct host {
     enum content content;
     uint64_t cycle_offset, cycle_length;
     pid_t owner; /* process that opened it: a forked child has neither the memory nor the virtual machine */
-    bool busy;   /* a thread is at work on it with the GIL released */
+    struct partner *partner; /* or NULL */
+    bool busy;               /* a thread is at work on it with the GIL released */
     bool in_guest;
     int (*execute)(struct host *host, kernel_entry *entry); /* 0, or -1 with an exception */
     void (*release)(struct host *host, bool inherited);     /* frees block and what belongs to it */
@@ -68,11 +84,25 @@ void host_leave(struct host *host);
 void host_fill_block(struct host *host);
 void host_close(struct host *host);
 
-/* --- run.c, host_memory.c: methods of KernelHost ----------------------------------------------------- */
+/* --- system.c ---------------------------------------------------------------------------------------- */
+
+volatile uint32_t *shared_futex_word(void); /* NULL before the first spawn_futex_echo() */
+
+/* --- partner.c --------------------------------------------------------------------------------------- */
+
+/* All of them take NULL for nobody. */
+void partner_begin(struct partner *partner); /* returns when the partner is at work */
+void partner_end(struct partner *partner);   /* returns when it is not */
+bool partner_writes(const struct partner *partner);
+void partner_free(struct partner *partner, bool inherited);
+
+/* --- run.c, host_memory.c, partner.c: methods of KernelHost
+ * ----------------------------------------------------- */
 
 int check_range(uint64_t offset, uint64_t length, uint64_t end); /* 0, or -1 with ValueError */
 PyObject *host_run(PyObject *self, PyObject *args);
 PyObject *host_build_chase(PyObject *self, PyObject *args);
 PyObject *host_discard(PyObject *self, PyObject *args);
+PyObject *host_start_partner(PyObject *self, PyObject *args);
 
 #endif

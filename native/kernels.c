@@ -141,7 +141,7 @@ KERNEL uint64_t vprobe_vector_sse2(struct kernel_block *block) {
 }
 
 #if defined(__x86_64__)
-typedef double quad __attribute__((vector_size(32)));
+typedef double quad __attribute__((vector_size(32), may_alias));
 
 KERNEL __attribute__((target("avx2"))) uint64_t vprobe_vector_avx2(struct kernel_block *block) {
     const double r = block->float_ratio, s = block->float_addend;
@@ -150,6 +150,69 @@ KERNEL __attribute__((target("avx2"))) uint64_t vprobe_vector_avx2(struct kernel
 }
 #endif
 #undef STEP
+
+/* Blocked matrix product: c += a * b, row by row, over three square matrices of `side` * 64 elements a row.
+ * One iteration: one 64 * 64 block of c gains the product of a block of a and a block of b, 2 * 64^3
+ * operations. Goes on where the last call stopped, and wraps. Four rows by two registers of c are held at a
+ * time. */
+enum { TILE = MATRIX_TILE };
+
+#define MATRIX_KERNEL(wide)                                                                                  \
+    enum { LANES = sizeof(wide) / sizeof(double) };                                                          \
+    const uint64_t side = block->matrix_side, row = side * TILE, elements = row * row;                       \
+    double *const first = (double *)(uintptr_t)block->memory;                                                \
+    uint64_t at = block->matrix_position;                                                                    \
+    FOR_EACH_PHASE(phase) {                                                                                  \
+        for (uint64_t left = begin(block, phase); left != 0; left--) {                                       \
+            const uint64_t i = at / (side * side), j = at / side % side, k = at % side;                      \
+            const double *a = first + i * TILE * row + k * TILE;                                             \
+            const double *const b = first + elements + k * TILE * row + j * TILE;                            \
+            double *c = first + 2 * elements + i * TILE * row + j * TILE;                                    \
+            for (uint64_t rows = TILE / 4; rows != 0; rows--, a += 4 * row, c += 4 * row)                    \
+                for (uint64_t column = 0; column != TILE; column += 2 * LANES) {                             \
+                    wide c00 = {0}, c01 = {0}, c10 = {0}, c11 = {0};                                         \
+                    wide c20 = {0}, c21 = {0}, c30 = {0}, c31 = {0};                                         \
+                    const double *right = b + column, *left_row = a;                                         \
+                    for (uint64_t inner = TILE; inner != 0; inner--, right += row, left_row++) {             \
+                        const wide b0 = LOAD(wide, right), b1 = LOAD(wide, right + LANES);                   \
+                        c00 += left_row[0] * b0;                                                             \
+                        c01 += left_row[0] * b1;                                                             \
+                        c10 += left_row[row] * b0;                                                           \
+                        c11 += left_row[row] * b1;                                                           \
+                        c20 += left_row[2 * row] * b0;                                                       \
+                        c21 += left_row[2 * row] * b1;                                                       \
+                        c30 += left_row[3 * row] * b0;                                                       \
+                        c31 += left_row[3 * row] * b1;                                                       \
+                    }                                                                                        \
+                    double *const sum = c + column;                                                          \
+                    LOAD(wide, sum) += c00;                                                                  \
+                    LOAD(wide, sum + LANES) += c01;                                                          \
+                    LOAD(wide, sum + row) += c10;                                                            \
+                    LOAD(wide, sum + row + LANES) += c11;                                                    \
+                    LOAD(wide, sum + 2 * row) += c20;                                                        \
+                    LOAD(wide, sum + 2 * row + LANES) += c21;                                                \
+                    LOAD(wide, sum + 3 * row) += c30;                                                        \
+                    LOAD(wide, sum + 3 * row + LANES) += c31;                                                \
+                }                                                                                            \
+            if (++at == side * side * side)                                                                  \
+                at = 0;                                                                                      \
+        }                                                                                                    \
+    }                                                                                                        \
+    finish(block);                                                                                           \
+    block->matrix_position = at;                                                                             \
+    return at
+#define LOAD(wide, address) (*(wide *)(address))
+
+KERNEL uint64_t vprobe_matrix_sse2(struct kernel_block *block) {
+    MATRIX_KERNEL(pair);
+}
+
+#if defined(__x86_64__)
+KERNEL __attribute__((target("avx2"))) uint64_t vprobe_matrix_avx2(struct kernel_block *block) {
+    MATRIX_KERNEL(quad);
+}
+#endif
+#undef LOAD
 
 /* --- memory ------------------------------------------------------------------------------------------ */
 
@@ -233,6 +296,57 @@ KERNEL uint64_t vprobe_touch(struct kernel_block *block) {
     }
     finish(block);
     return (uint64_t)(uintptr_t)page;
+}
+
+/* One iteration: one load from the next page of page_bytes, from memory + a0 on. Keeps no position. Result:
+ * the exclusive or of what was read. */
+KERNEL uint64_t vprobe_peek(struct kernel_block *block) {
+    const uint64_t stride = block->page_bytes;
+    const char *page = (const char *)(uintptr_t)(block->memory + block->arguments[0]);
+    uint64_t seen = 0;
+    FOR_EACH_PHASE(phase) {
+        for (uint64_t left = begin(block, phase); left != 0; left--) {
+            seen ^= *(const volatile uint64_t *)page;
+            page += stride;
+        }
+    }
+    finish(block);
+    return seen;
+}
+
+/* One iteration: one atomic addition of 1 to the first word of the memory that returns what was there. */
+KERNEL uint64_t vprobe_atomic(struct kernel_block *block) {
+    uint64_t *const word = (uint64_t *)(uintptr_t)block->memory;
+    uint64_t before = 0;
+    FOR_EACH_PHASE(phase) {
+        for (uint64_t left = begin(block, phase); left != 0; left--) {
+            before = __atomic_fetch_add(word, 1, __ATOMIC_SEQ_CST);
+            HIDE(before);
+        }
+    }
+    finish(block);
+    return before;
+}
+
+/* --- time -------------------------------------------------------------------------------------------- */
+
+/* One iteration: one read of the counter that the kernels are timed by. Result: of the timed part, the ticks
+ * that lie between two reads that are more than a0 ticks apart: time in which this code did not run. */
+KERNEL uint64_t vprobe_gaps(struct kernel_block *block) {
+    const uint64_t longest = block->arguments[0];
+    uint64_t lost = 0;
+    FOR_EACH_PHASE(phase) {
+        uint64_t iterations = begin(block, phase), last = block->ticks[phase];
+        lost = 0;
+        for (uint64_t left = iterations; left != 0; left--) {
+            uint64_t now = ticks(block), gap = now - last;
+            if (gap > longest)
+                lost += gap;
+            last = now;
+        }
+    }
+    finish(block);
+    return lost;
 }
 
 /* One iteration: one update of RandomAccess (HPC Challenge): the next number of its shift register,

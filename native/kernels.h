@@ -5,6 +5,7 @@
 
 #include "target.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct timespec;
@@ -16,6 +17,8 @@ enum kernel_flags {
     KERNEL_VMCALL = 2, /* Intel's hypercall instruction; otherwise AMD's VMMCALL */
     KERNEL_AVX2 = 4,   /* the CPU has AVX2, and its wide registers are enabled */
 };
+
+#define MATRIX_TILE 64 /* elements on a side of the blocks that `matrix_sse2` and `matrix_avx2` multiply */
 
 /* Everything that a kernel reads and writes, but for the workload memory. It is the page that host and guest
  * share; guest_entry (kernels.c) knows the offsets of the first three fields. Constants come through it
@@ -33,6 +36,8 @@ struct kernel_block {
     uint64_t chase;           /* address of the node that the next load reads */
     uint64_t stream_lines;    /* 64-byte lines of each of the three arrays */
     uint64_t stream_position; /* next line */
+    uint64_t matrix_side;     /* MATRIX_TILE * MATRIX_TILE blocks in a row of each of the three matrices */
+    uint64_t matrix_position; /* next product of two blocks */
     uint64_t table_mask;      /* number of 64-bit words, a power of two, less one */
     uint64_t random;          /* state of the generators: never 0 */
     uint64_t multiplier, addend, mask;
@@ -40,6 +45,9 @@ struct kernel_block {
     uint64_t seen[8];                                       /* output of the kernel `evidence`: enum seen */
     uint64_t (*clock)(void);                                /* reads the time where there is no TSC */
     int (*clock_gettime)(int clock, struct timespec *time); /* the C library's, for the kernel of that name */
+    volatile uint32_t *shared_word;                         /* with the process of spawn_futex_echo() */
+    uint64_t signal_number;                                 /* that a handler catches while `signal` runs */
+    const volatile uint64_t *signals_caught;                /* by that handler */
 };
 
 enum seen {
@@ -68,10 +76,12 @@ typedef uint64_t kernel_entry(struct kernel_block *block);
 #define NONCE_LEAF 0x4000cafeu
 
 kernel_entry vprobe_integer_chain, vprobe_integer_throughput, vprobe_float_chain, vprobe_branches;
-kernel_entry vprobe_vector_sse2, vprobe_vector_avx2;
-kernel_entry vprobe_chase, vprobe_copy, vprobe_scale, vprobe_add, vprobe_triad, vprobe_touch,
-    vprobe_random_access;
-kernel_entry vprobe_getpid, vprobe_clock_gettime, vprobe_read, vprobe_pipe_round_trip, vprobe_fork_wait;
+kernel_entry vprobe_vector_sse2, vprobe_vector_avx2, vprobe_matrix_sse2, vprobe_matrix_avx2;
+kernel_entry vprobe_chase, vprobe_copy, vprobe_scale, vprobe_add, vprobe_triad, vprobe_touch, vprobe_peek,
+    vprobe_atomic, vprobe_random_access, vprobe_gaps;
+kernel_entry vprobe_getpid, vprobe_clock_gettime, vprobe_clock_call, vprobe_read, vprobe_stat,
+    vprobe_pipe_round_trip, vprobe_futex_round_trip, vprobe_signal, vprobe_fork_wait, vprobe_thread_create,
+    vprobe_map_unmap, vprobe_map_touch_unmap, vprobe_protect;
 kernel_entry vprobe_out, vprobe_in, vprobe_mmio, vprobe_cpuid, vprobe_hypercall, vprobe_evidence;
 void vprobe_guest_entry(void);
 

@@ -2,6 +2,7 @@
 #include "kernel_host.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 
 static int prepare_cycle(const struct host *host) {
@@ -54,6 +55,46 @@ static int prepare_table(struct host *host) {
     return 0;
 }
 
+/* Three square matrices, each of as many blocks as fit; a and b of ones, c of zeros. */
+static int prepare_matrices(struct host *host, const char *name) {
+    enum { TILE_BYTES = MATRIX_TILE * MATRIX_TILE * sizeof(double) };
+    struct kernel_block *block = host->block;
+    uint64_t side = 0;
+    while (3 * (side + 1) * (side + 1) * TILE_BYTES <= host->memory.bytes)
+        side++;
+    if (side == 0) {
+        PyErr_Format(PyExc_ValueError, "%s: needs a memory of at least %d bytes", name, 3 * (int)TILE_BYTES);
+        return -1;
+    }
+    if (host->content == MATRICES_FILLED)
+        return 0;
+    double *memory = (double *)host->memory.address;
+    const uint64_t elements = side * side * MATRIX_TILE * MATRIX_TILE;
+    for (uint64_t i = 0; i < 3 * elements; i++)
+        memory[i] = i < 2 * elements ? 1.0 : 0.0;
+    block->matrix_side = side;
+    block->matrix_position = 0;
+    host->content = MATRICES_FILLED;
+    return 0;
+}
+
+static int prepare_word(struct host *host, const char *name) {
+    if (host->memory.bytes < sizeof(uint64_t)) {
+        PyErr_Format(PyExc_ValueError, "%s: needs memory", name);
+        return -1;
+    }
+    host->content = BLANK;
+    return 0;
+}
+
+static int prepare_peer(struct host *host, const char *name) {
+    host->block->shared_word = shared_futex_word();
+    if (host->block->shared_word != NULL)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "%s: nobody would answer; call spawn_futex_echo", name);
+    return -1;
+}
+
 static int prepare_wide_registers(const struct host *host, const struct kernel *kernel) {
     if (host->block->flags & KERNEL_AVX2)
         return 0;
@@ -96,12 +137,49 @@ static int prepare(struct host *host, const struct kernel *kernel) {
         return prepare_pages(host);
     case TABLE:
         return prepare_table(host);
+    case PAGE_OF_ITS_OWN:
+        if (partner_writes(host->partner)) {
+            PyErr_Format(PyExc_ValueError, "%s: the partner would write to a page that is read-only",
+                         kernel->name);
+            return -1;
+        }
+        return prepare_word(host, kernel->name);
+    case WORD:
+        return prepare_word(host, kernel->name);
+    case PEER:
+        return prepare_peer(host, kernel->name);
+    case MATRICES:
+        return prepare_matrices(host, kernel->name);
+    case WIDE_MATRICES:
+        return prepare_wide_registers(host, kernel) == -1 ? -1 : prepare_matrices(host, kernel->name);
     case WIDE_REGISTERS:
         return prepare_wide_registers(host, kernel);
+    case HANDLER: /* execute() has it installed for as long as the kernel runs */
     case NOTHING:
         break;
     }
     return 0;
+}
+
+/* The handler is the process's own again when the kernel has run: Python knows nothing of it. */
+static volatile uint64_t signals_caught;
+
+static void catch_signal(int number) {
+    (void)number;
+    signals_caught++;
+}
+
+static int execute(struct host *host, const struct kernel *kernel) {
+    struct sigaction ours = {.sa_handler = catch_signal, .sa_flags = SA_RESTART}, before;
+    if (kernel->need != HANDLER)
+        return host->execute(host, kernel->entry);
+    signals_caught = 0;
+    host->block->signal_number = SIGUSR1;
+    host->block->signals_caught = &signals_caught;
+    sigaction(SIGUSR1, &ours, &before);
+    int status = host->execute(host, kernel->entry);
+    sigaction(SIGUSR1, &before, NULL);
+    return status;
 }
 
 static int check_result(const struct host *host, const struct kernel *kernel) {
@@ -121,8 +199,7 @@ static PyObject *run_kernel(struct host *host, const struct kernel *kernel, cons
     memcpy(block->iterations, numbers, 2 * sizeof *numbers);
     memcpy(block->arguments, numbers + 2, 4 * sizeof *numbers);
     block->error = 0;
-    if (prepare(host, kernel) == -1 || host->execute(host, kernel->entry) == -1 ||
-        check_result(host, kernel) == -1)
+    if (prepare(host, kernel) == -1 || execute(host, kernel) == -1 || check_result(host, kernel) == -1)
         return NULL;
     return Py_BuildValue("(KK)", (unsigned long long)(block->ticks[PHASES] - block->ticks[TIMED]),
                          (unsigned long long)block->result);

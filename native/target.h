@@ -3,6 +3,10 @@
 #ifndef VPROBE_TARGET_H
 #define VPROBE_TARGET_H
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* before any header of the system: every file includes this one first */
+#endif
+
 #if defined(__x86_64__) && !defined(VPROBE_NO_X86)
 #define VPROBE_X86 1
 #endif

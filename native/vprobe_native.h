@@ -3,9 +3,6 @@
 #ifndef VPROBE_NATIVE_H
 #define VPROBE_NATIVE_H
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000
 #include "target.h"
@@ -44,6 +41,8 @@ PyObject *native_calibrate_tsc(PyObject *module, PyObject *args);
 PyObject *native_kernels(PyObject *module, PyObject *args);
 PyObject *native_kernel_code_hash(PyObject *module, PyObject *args);
 PyObject *native_spawn_echo(PyObject *module, PyObject *args);
+PyObject *native_spawn_futex_echo(PyObject *module, PyObject *args);
+PyObject *native_wake_up_latencies(PyObject *module, PyObject *args);
 PyObject *native_time_microvm(PyObject *module, PyObject *args);
 
 extern PyType_Spec kernel_host_spec;

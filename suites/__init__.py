@@ -11,18 +11,23 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-SUITES = ("cpu", "memory", "system", "storage", "exits", "lifecycle")
+SUITES = ("cpu", "memory", "system", "timers", "storage", "exits", "applications", "lifecycle")
 """Modules of this package that declare workloads, in the order in which they are shown."""
 
-SUITE_VERSION = "2"
+SUITE_VERSION = "3"
 """Raised whenever a workload changes what it does: runs of different suite versions are not compared."""
 
 PLACES = frozenset({"storage"})
 """Needs that a Place fulfils."""
 
 Parameters = Mapping[str, Any]
-Block = Callable[[int], int | None]
-"""Performs n operations. Returns the ns that it took by its own account, or None to be timed from around."""
+Details = Mapping[str, float]
+Block = Callable[[int], "int | tuple[int | None, Details] | None"]
+"""Performs n operations. Returns the ns that it took by its own account, or None to be timed from around; and, where it has
+more to tell of the block, that by name. An attribute `close` of it is called in the end."""
+
+QUICK, DEFAULT, FULL = 1, 2, 3
+"""Levels of workloads: what a preset of that level measures without being asked, those of lower levels included."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,12 @@ class KernelCall:
     """How to run a native kernel: the agent needs nothing but this to do so.
 
     `setup` is what is done once before the first block: "none", "chase" (lay a pointer cycle over the memory), "echo"
-    (spawn a peer, whose descriptors become a0 and a1) or "null" (open /dev/null, whose descriptor becomes a0).
+    (spawn a peer, whose descriptors become a0 and a1), "futex" (spawn a peer that answers by futex) or "null" (open
+    /dev/null, whose descriptor becomes a0).
     `refresh` is done before each block: "none" or "discard" (give the memory back, so that each touch faults).
     `bytes_per_iteration` turns time into bandwidth where the unit is B/s.
+    `partner` is the kernel that runs on a second CPU, in the same memory, for as long as a block does; "" for none.
+    `tells` names the detail that the kernel's result is, in ticks; "" for none.
     """
 
     kernel: str
@@ -46,6 +54,8 @@ class KernelCall:
     warm_iterations: int = 0  # needed before each block; 0: an eighth of the block
     maximum_iterations: int = 0  # of a block, warm-up included; 0: any
     seed: int = 1
+    partner: str = ""
+    tells: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,7 @@ class Workload:
     parameters: Parameters
     make: Callable[..., Any]
     doc: str
-    core: bool
+    level: int
 
 
 _declared: dict[str, Workload] = {}
@@ -119,11 +129,12 @@ def workload(
     kind: str = "kernel",
     needs: tuple[str, ...] = ("kernels",),
     parameters: Mapping[str, Parameters] | None = None,
-    core: bool = True,
+    level: int = DEFAULT,
+    levels: Mapping[str, int] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a workload. `parameters` maps the text in brackets to keyword arguments; without it there are none.
 
-    `core`: the preset quick measures it without being asked; the others measure all.
+    `level`: the presets from that level on measure it without being asked; `levels` has those of single labels that differ.
     """
 
     def declare(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -140,7 +151,7 @@ def workload(
                 parameters=MappingProxyType(dict(values)),
                 make=make,
                 doc=(make.__doc__ or "").strip(),
-                core=core,
+                level=(levels or {}).get(label, level),
             )
         return make
 

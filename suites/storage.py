@@ -135,7 +135,7 @@ def parameters(pattern: str, operation: str, block_bytes: int) -> dict[str, obje
 
 
 NEEDS = ("python", "storage")
-_declare = functools.partial(workload, kind="python", needs=NEEDS, core=False)
+_declare = functools.partial(workload, kind="python", needs=NEEDS)
 
 
 @_declare("storage.random_read", parameters={"4KiB": parameters("random", "read", SMALL)})

@@ -52,6 +52,10 @@ def kernels() -> tuple[str, ...]:
                         be predicted, 0 (never) and 2**64 - 1 (always) can. Result: branches taken
     vector_sse2         multiply and add on eight independent registers of two doubles: 32 floating-point operations
     vector_avx2         the same on registers of four doubles: 64 operations. ValueError where AVX2 is not to be had
+    matrix_sse2         one product of two blocks of 64 x 64 doubles, added to a block: 524,288 floating-point operations of
+                        c += a * b over three square matrices, each a third of the memory (98,304 bytes at least in all); goes
+                        on where the last call stopped, and wraps. a and b are ones and c zeros at first. Result: next product
+    matrix_avx2         the same with registers of four doubles. ValueError where AVX2 is not to be had
     chase               one load whose address the load before it returned, over the cycle that build_chase() laid last;
                         goes on where the last call stopped. Result: the address reached
     copy, scale, add, triad
@@ -60,11 +64,23 @@ def kernels() -> tuple[str, ...]:
                         4032 bytes in all); the four go on where the last of them stopped, and wrap
     touch               one 8-byte store into the next page of `page_bytes`, from offset a0 on: warm + timed pages must lie in
                         the memory. A page is fresh after discard(). Keeps no position
+    peek                one load from the next page of `page_bytes`, as `touch`. Result: exclusive or of what was read
+    atomic              one atomic addition of 1 to the first word of the memory. Result: the word before the last one
+    gaps                one read of the counter of the kernels' ticks. Result: timed ticks in gaps of more than a0
     random_access       one update of RandomAccess (HPC Challenge) in a table of 64-bit words, the largest power of two that fits
     getpid              one getpid system call (host only)
     clock_gettime       one clock_gettime(CLOCK_MONOTONIC) of the C library (host only). Result: ns
+    clock_call          one clock_gettime(CLOCK_MONOTONIC) past the vDSO (host only). Result: ns
+    stat                one stat of /dev/null (host only)
+    signal              one SIGUSR1 to this thread, and a handler for as long as the kernel runs (host only). Result: signals
+                        caught
     read                one read of one byte from descriptor a0 (host only). Result: 1, or 0 at the end of the file
     pipe_round_trip     one byte written to descriptor a0, one read from descriptor a1 (host only; see spawn_echo)
+    futex_round_trip    one way to the other process and back by futex (host only; see spawn_futex_echo)
+    thread_create       one thread created that ends at once and is waited for (host only). Result: the last one's id
+    map_unmap           a0 bytes mapped and unmapped (host only)
+    map_touch_unmap     the same with a store in between (host only)
+    protect             the first page of the memory made read-only, writable again, and written to (host only)
     fork_wait           one child forked that exits at once and is waited for (host only)
     out                 one byte written to an I/O port: an exit to user space (micro-VM only)
     in                  one byte read from an I/O port: an exit that brings a value back (micro-VM only)
@@ -72,7 +88,8 @@ def kernels() -> tuple[str, ...]:
     cpuid               one CPUID of leaf 0. Result: the highest leaf
     hypercall           one VMCALL or VMMCALL (micro-VM only). From ring 3 KVM refuses it. Result: -1 (KVM_EPERM) as 64 bits
 
-    STREAM, touch and random_access write over a cycle: call build_chase() again, or use one host for each.
+    STREAM, matrices, touch, atomic, protect and random_access write over a cycle: call build_chase() again, or use one host
+    for each.
     """
 
 def kernel_code_hash() -> str:
@@ -108,6 +125,12 @@ class KernelHost:
         """
     def discard(self, offset: int, length: int, /) -> None:
         """Give whole pages (multiples of `page_bytes`) back to the kernel, so that the next touch faults."""
+    def start_partner(self, kernel: str, cpu: int, /) -> None:
+        """A thread on that CPU runs `kernel` in the same memory for as long as each later run() does; it sleeps in between.
+
+        The kernel is one that needs no memory, or `atomic`. ValueError for any other, and in a MicroVM; OSError where the CPU
+        is not to be had. The partner ends with the host, or when another one is started.
+        """
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -122,6 +145,17 @@ def spawn_echo() -> tuple[int, int, int]:
     Arguments a0 and a1 of the kernel `pipe_round_trip`. The child ends when the write end is closed, or with its parent;
     the caller waits for it (os.waitpid) and closes the descriptors.
     """
+
+def spawn_futex_echo() -> int:
+    """A child process that sets the word to 0 that the kernel `futex_round_trip` sets to 1: its pid.
+
+    One at a time. It ends with its parent; before that the caller ends it by SIGKILL and waits for it.
+    """
+
+# --- timers.c ----------------------------------------------------------------------------------------------------------
+
+def wake_up_latencies(period_ns: int, count: int, /) -> list[int]:
+    """Sleep `count` times (1 to 100,000) to absolute times `period_ns` (1000 to 10**9) apart: ns from each until awake."""
 
 # --- microvm.c ---------------------------------------------------------------------------------------------------------
 

@@ -129,11 +129,13 @@ def make_plan(options: Options, seed: int, command_line: tuple[str, ...], consol
     cpus = parse_cpus(options.pin)
     variants = parse_variants(options.variant, options.own)
     has_command = options.own is not None or any(one.command for one in variants)
-    workloads = planning.select(options.select, has_command, preset.core_only)
+    workloads = planning.select(options.select, has_command, preset.level)
     chosen, left_out = planning.choose_environments(parse_environments(options.env))
     arms = planning.make_arms(chosen, variants)
     own = planning.command_task(options.own) if has_command else None
-    tasks, skipped = planning.make_tasks(workloads, host_facts(cpus[0], options.scratch), arms, own)
+    second_cpu = cpus[1] if len(cpus) > 1 else max(os.sched_getaffinity(0) - {cpus[0]}, default=None)
+    facts = host_facts(cpus[0], options.scratch)
+    tasks, skipped = planning.make_tasks(workloads, facts, arms, own, second_cpu)
     for name, why in left_out:
         say(console, f"left out: {name}: {why.reason}; {why.remedy}")
     return Plan(
@@ -148,6 +150,7 @@ def make_plan(options: Options, seed: int, command_line: tuple[str, ...], consol
         time_budget_s=options.time_budget,
         looks=planning.looks_for(preset.boots) if options.adaptive or options.rule else (),
         scratch=options.scratch,
+        second_cpu=second_cpu,
     )
 
 

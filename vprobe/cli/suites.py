@@ -10,7 +10,7 @@ from rich.table import Table
 
 from vprobe import environments, suites
 from vprobe.cli.compare import output_console
-from vprobe.measure.plan import REASONS
+from vprobe.measure.plan import offers
 
 
 def rows() -> list[dict[str, Any]]:
@@ -24,7 +24,7 @@ def rows() -> list[dict[str, Any]]:
             "unit": workload.unit,
             "better": workload.better,
             "parameters": dict(workload.parameters),
-            "environments": [one.name for one in known if not workload.needs & REASONS.keys() - one.capabilities],
+            "environments": [one.name for one in known if not workload.needs - offers(one)],
             "description": " ".join(workload.doc.split()),
             "summary": " ".join(workload.doc.partition("\n\n")[0].split()),
         }

@@ -15,6 +15,7 @@ import gc  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import resource  # noqa: E402
+import signal  # noqa: E402
 import sys  # noqa: E402
 from typing import Any, Callable  # noqa: E402, UP035 - the agent also runs where Python is older
 
@@ -50,7 +51,9 @@ def bounded(request: dict[str, Any], key: str, high: int, low: int = 0) -> int:
 class KernelRunner:
     """A native kernel with its memory, in this process or in a micro-VM of its own."""
 
-    def __init__(self, call: dict[str, Any], executor: str, ns_per_tick: float, nonce: int) -> None:
+    def __init__(
+        self, call: dict[str, Any], executor: str, ns_per_tick: float, nonce: int, second_cpu: int | None
+    ) -> None:
         if native is None:
             raise BadRequestError("the native extension cannot be loaded here", unsupported=True)
         self.kernel = str(call["kernel"])
@@ -58,7 +61,9 @@ class KernelRunner:
         self.memory_bytes = bounded(call, "memory_bytes", 1 << 40)
         self.page_bytes = bounded(call, "page_bytes", 1 << 30)
         self.discards = call["refresh"] == "discard"
+        self.tells = str(call["tells"])
         self.echo: tuple[int, int, int] | None = None
+        self.answerer: int | None = None
         self.null = -1
         arguments = [int(value) for value in call["arguments"]]
         if executor == "microvm":
@@ -67,6 +72,8 @@ class KernelRunner:
             self.host = native.KernelHost(self.memory_bytes, self.page_bytes)
         try:
             self._set_up(call, arguments)
+            if call["partner"]:
+                self._start_partner(str(call["partner"]), second_cpu)
         except BaseException:
             self.close()
             raise
@@ -86,6 +93,8 @@ class KernelRunner:
         elif call["setup"] == "null":
             self.null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             arguments.insert(0, self.null)
+        elif call["setup"] == "futex":
+            self.answerer = native.spawn_futex_echo()
         elif call["setup"] != "none":
             raise BadRequestError(f"no such setup: {call['setup']!r}")
         try:
@@ -93,15 +102,31 @@ class KernelRunner:
         except ValueError as error:  # this CPU or this guest lacks the instruction
             raise BadRequestError(str(error), unsupported=True) from None
 
-    def block(self, warm: int, iterations: int) -> tuple[int, int]:
-        """(ns of the timed part, ns of the warm-up and the way there)."""
+    def _start_partner(self, kernel: str, second_cpu: int | None) -> None:
+        if second_cpu is None:
+            raise BadRequestError("needs a second CPU", unsupported=True)
+        try:
+            self.host.start_partner(kernel, second_cpu)
+        except OSError as error:
+            raise BadRequestError(f"CPU {second_cpu} is not to be had here: {error}", unsupported=True) from None
+
+    def block(self, warm: int, iterations: int) -> tuple[int, int, dict[str, float]]:
+        """ns of the timed part, ns of the warm-up and the way there, and what else the block tells of itself."""
         if self.discards:
             self.host.discard(0, self.memory_bytes)
+        waited = run_delay_ns() if self.tells else None
         before = time.perf_counter_ns()
-        ticks, _ = self.host.run(self.kernel, warm, iterations, *self.arguments)
+        ticks, result = self.host.run(self.kernel, warm, iterations, *self.arguments)
         total = time.perf_counter_ns() - before
         inside = round(ticks * self.ns_per_tick)
-        return inside, max(total - inside, 0)
+        return inside, max(total - inside, 0), self._details(result, waited) if self.tells else {}
+
+    def _details(self, result: int, waited_before: int | None) -> dict[str, float]:
+        details = {self.tells: result * self.ns_per_tick}
+        waited = run_delay_ns()
+        if waited is not None and waited_before is not None:
+            details["lost_outside_ns"] = waited - waited_before
+        return details
 
     def close(self) -> None:
         self.host.close()
@@ -111,9 +136,23 @@ class KernelRunner:
             os.close(from_echo)
             os.waitpid(pid, 0)
             self.echo = None
+        if self.answerer is not None:
+            os.kill(self.answerer, signal.SIGKILL)
+            os.waitpid(self.answerer, 0)
+            self.answerer = None
         if self.null >= 0:
             os.close(self.null)
             self.null = -1
+
+
+def run_delay_ns() -> int | None:
+    """How long this thread was ready to run and did not, as its kernel's scheduler counts (Documentation/scheduler/
+    sched-stats.rst, /proc/PID/schedstat); None where it does not tell."""
+    try:
+        with open("/proc/thread-self/schedstat", "rb") as file:
+            return int(file.read(128).split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 class PythonRunner:
@@ -127,14 +166,14 @@ class PythonRunner:
         try:
             workload = suites.find(name)
             first = (suites.Place(**place),) if workload.needs & suites.PLACES else ()
-            self.run: Callable[[int], int | None] = workload.make(*first, **parameters)
+            self.run: Callable[[int], Any] = workload.make(*first, **parameters)
         except suites.UnsupportedError as error:
             raise BadRequestError(str(error), unsupported=True) from None
         except KeyError:
             raise BadRequestError(f"no such workload here: {name!r}", unsupported=True) from None
 
-    def block(self, warm: int, iterations: int) -> tuple[int, int]:
-        """(ns of the timed part, ns of the warm-up)."""
+    def block(self, warm: int, iterations: int) -> tuple[int, int, dict[str, float]]:
+        """ns of the timed part, ns of the warm-up, and what else the block tells of itself."""
         clock, run = time.perf_counter_ns, self.run
         before = clock()
         if warm:
@@ -142,7 +181,8 @@ class PythonRunner:
         middle = clock()
         own = run(iterations)
         after = clock()
-        return (after - middle if own is None else own), middle - before
+        ns, details = own if isinstance(own, tuple) else (own, {})
+        return (after - middle if ns is None else ns), middle - before, details
 
     def close(self) -> None:
         close = getattr(self.run, "close", None)
@@ -213,7 +253,9 @@ class Agent:
         handle = bounded(request, "handle", 1 << 31)
         call = request.get("call")
         if isinstance(call, dict):
-            runner: Any = KernelRunner(call, self.executor, self.ns_per_tick, self.nonce)
+            second = request.get("second_cpu")
+            second_cpu = None if second is None else bounded(request, "second_cpu", 1 << 20)
+            runner: Any = KernelRunner(call, self.executor, self.ns_per_tick, self.nonce, second_cpu)
         else:
             runner = PythonRunner(str(request["workload"]), dict(request["parameters"]), self.place)
         self.runners[handle] = runner
@@ -223,8 +265,8 @@ class Agent:
     def block(self, request: dict[str, Any]) -> dict[str, Any]:
         runner = self.runners[bounded(request, "handle", 1 << 31)]
         warm = bounded(request, "warm", MAX_ITERATIONS)
-        ns, warm_ns = runner.block(warm, bounded(request, "iterations", MAX_ITERATIONS, 1))
-        return {"ns": ns, "warm_ns": warm_ns}
+        ns, warm_ns, details = runner.block(warm, bounded(request, "iterations", MAX_ITERATIONS, 1))
+        return {"ns": ns, "warm_ns": warm_ns, "details": details} if details else {"ns": ns, "warm_ns": warm_ns}
 
     def release(self, request: dict[str, Any]) -> dict[str, Any]:
         self.runners.pop(bounded(request, "handle", 1 << 31)).close()

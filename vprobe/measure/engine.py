@@ -35,6 +35,8 @@ from vprobe.suites import KernelCall
 CANARY_HANDLE = 1
 CALIBRATION_NS = 50_000_000
 MIN_ROUNDS = 16
+MIN_LONG_ROUNDS = 3
+"""Where a block is a single operation, which no block can make shorter."""
 
 
 class Observer(Protocol):
@@ -206,7 +208,7 @@ class Engine:
         arms = self._arms(task)
         # In another order each time: which arm gets its memory first decides what memory it gets.
         arms = tuple(source.sample(arms, len(arms)))
-        ready, skipped = prepare(this, arms, task, handle, seed)
+        ready, skipped = prepare(this, arms, task, handle, seed, self.plan.second_cpu)
         self.skipped += skipped
         arms = tuple(arm for arm in arms if arm.name in ready)
         if arms:
@@ -231,7 +233,8 @@ class Engine:
         if task.name not in self.rounds:
             preset = self.plan.preset
             fitting = preset.visit_budget_ns // round_ns(this, handle, sizes)
-            self.rounds[task.name] = min(max(fitting, MIN_ROUNDS), preset.rounds)
+            long = any(size.timed == 1 for size in sizes.values())
+            self.rounds[task.name] = min(max(fitting, MIN_LONG_ROUNDS if long else MIN_ROUNDS), preset.rounds)
         return sizes
 
     def _command_visit(self, this: Boot, task: Task, number: int, watch: Watch) -> None:
@@ -288,6 +291,7 @@ def plan_hash(plan: Plan) -> str:
         [task.record for task in plan.tasks],
         asdict(plan.preset),
         plan.cpus,
+        plan.second_cpu,
         plan.command,
         plan.seed,
         plan.looks,

@@ -14,7 +14,7 @@ from vprobe.errors import UnavailableError, UsageError
 from vprobe.measure.schedule import williams_square
 from vprobe.measure.variants import NO_VARIANT, Variant
 from vprobe.model import Arm, Kind, Skipped, WorkloadRecord
-from vprobe.suites import HostFacts, KernelCall, UnsupportedError, Workload, catalog
+from vprobe.suites import DEFAULT, FULL, QUICK, HostFacts, KernelCall, UnsupportedError, Workload, catalog
 from vprobe.suites.storage import FILE_BYTES
 
 COMMAND = "command.run"
@@ -39,14 +39,14 @@ class Preset:
     block_ns: int
     lifecycle_rounds: int
     visit_budget_ns: int  # a workload whose blocks are long gets fewer rounds
-    core_only: bool  # of the workloads, those that every run should have; the rest by --select
+    level: int  # the workloads of this level and below are measured unasked; the rest by --select
     command_budget_ns: int  # of one visit of an external command, all arms together
 
 
 PRESETS: Mapping[str, Preset] = {
-    "quick": Preset(9, 60, 400_000, 3, 250_000_000, True, 4_500_000_000),
-    "default": Preset(20, 100, 500_000, 4, 600_000_000, False, 6_000_000_000),
-    "full": Preset(40, 100, 500_000, 6, 1_200_000_000, False, 10_000_000_000),
+    "quick": Preset(9, 60, 400_000, 3, 250_000_000, QUICK, 4_500_000_000),
+    "default": Preset(20, 100, 500_000, 4, 200_000_000, DEFAULT, 6_000_000_000),
+    "full": Preset(40, 100, 500_000, 6, 1_200_000_000, FULL, 10_000_000_000),
 }
 
 REASONS = {
@@ -55,6 +55,7 @@ REASONS = {
     "commands": "needs an operating system to run commands; {environment} runs native kernels only",
     "kernels": "needs native kernels, which {environment} cannot run",
     STORAGE: "has no part of the scratch directory: its storage would be memory, or another file system's",
+    "two_cpus": "needs two virtual CPUs; {environment} has one",
     "microvm": "measures leaving a micro-VM; {environment} is none",
 }
 
@@ -102,6 +103,7 @@ class Plan:
     command_line: tuple[str, ...] = ()
     command: str | None = None
     time_budget_s: float | None = None
+    second_cpu: int | None = None  # for workloads that need two
     working_directory: Path = field(default_factory=Path.cwd)
     scratch: Path | None = None  # where to make the scratch directory; None: see sessions.scratch_parent
     looks: tuple[int, ...] = ()  # boots after which to ask which workloads are still open; none: all boots in any case
@@ -175,14 +177,14 @@ def make_arms(chosen: Sequence[Environment], variants: Sequence[Variant]) -> tup
     return tuple(arms)
 
 
-def select(patterns: Sequence[str], command: bool, core_only: bool = False) -> tuple[Workload, ...]:
+def select(patterns: Sequence[str], command: bool, level: int = FULL) -> tuple[Workload, ...]:
     """The suites' workloads that the patterns name. UsageError for a pattern that names none.
 
-    Without patterns: all of them or the core ones, or none where the user brings a command of their own.
+    Without patterns: those of the level and below, or none where the user brings a command of their own.
     """
     everything = catalog()
     if not patterns:
-        return () if command else tuple(w for w in everything.values() if w.core or not core_only)
+        return () if command else tuple(w for w in everything.values() if w.level <= level)
     for pattern in patterns:
         if pattern != COMMAND and not any(matches(name, pattern) for name in everything):
             raise UsageError(f"no workload matches {pattern!r}", "vprobe suites lists them")
@@ -217,9 +219,15 @@ def command_task(command: str | None) -> Task:
     return Task(record, frozenset({"commands"}))
 
 
+def offers(environment: Environment) -> frozenset[str]:
+    """What an environment offers to workloads; threads on two CPUs wherever there is an operating system to ask for them."""
+    system = "os" in environment.capabilities
+    return environment.capabilities | (frozenset({"two_cpus"}) if system else frozenset())
+
+
 def missing_capability(task: Task, environment: Environment) -> str | None:
     """Why an environment cannot run a task, or None."""
-    for need in sorted(task.needs - environment.capabilities):
+    for need in sorted(task.needs - offers(environment)):
         return REASONS[need].format(environment=environment.name)
     return None
 
@@ -238,7 +246,11 @@ def check_space(facts: HostFacts, arms: int) -> None:
 
 
 def make_tasks(
-    workloads: Sequence[Workload], facts: HostFacts, arms: Sequence[PlannedArm], own_command: Task | None = None
+    workloads: Sequence[Workload],
+    facts: HostFacts,
+    arms: Sequence[PlannedArm],
+    own_command: Task | None = None,
+    second_cpu: int | None = 0,
 ) -> tuple[tuple[Task, ...], tuple[Skipped, ...]]:
     """Resolve the workloads for this host, and say which arm skips which, and why."""
     tasks = [own_command] if own_command else []
@@ -253,6 +265,8 @@ def make_tasks(
     for task in tasks:
         for arm in arms:
             reason = missing_capability(task, arm.environment)
+            if not reason and "two_cpus" in task.needs and second_cpu is None:
+                reason = "needs a second CPU, and this process may use one only"
             if reason:
                 skipped.append(Skipped(arm.name, task.name, reason))
     return tuple(tasks), tuple(skipped)

@@ -33,6 +33,7 @@ class BlockReply(Reply, frozen=True, kw_only=True):
 
     ns: Nanoseconds = 0
     warm_ns: Nanoseconds = 0
+    details: dict[Text, float] = {}
 
 
 class PrepareReply(Reply, frozen=True, kw_only=True):

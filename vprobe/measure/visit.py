@@ -26,7 +26,7 @@ def significant(value: float) -> float:
 
 
 def prepare(
-    boot: Boot, arms: Sequence[PlannedArm], task: Task, handle: int, seed: int
+    boot: Boot, arms: Sequence[PlannedArm], task: Task, handle: int, seed: int, second_cpu: int | None = None
 ) -> tuple[dict[str, int], list[Skipped]]:
     """Make a workload ready in its arms: involuntary switches so far by arm, and the arms that turn out not to fit."""
     ready, skipped = {}, []
@@ -35,7 +35,7 @@ def prepare(
         if task.record.kind == "python" and boot.hashes[arm.name].python_hash != reference:
             skipped.append(Skipped(arm.name, task.name, "incomparable: another Python interpreter runs there"))
             continue
-        request: dict[str, object] = {"op": "prepare", "handle": handle}
+        request: dict[str, object] = {"op": "prepare", "handle": handle, "second_cpu": second_cpu}
         if task.call is not None:
             request["call"] = {**asdict(task.call), "seed": seed}
         else:
@@ -65,6 +65,7 @@ class Column:
     inside_ns: list[float] = field(default_factory=list)
     outside_ns: list[float] = field(default_factory=list)
     warmup_ns: list[float] = field(default_factory=list)
+    details: dict[str, list[float]] = field(default_factory=dict)
 
     def samples(self, task: Task) -> Samples:
         """The blocks as they go into the run file."""
@@ -74,6 +75,7 @@ class Column:
             inside_ns=tuple(self.inside_ns),
             outside_ns=tuple(self.outside_ns),
             warmup_ns=tuple(self.warmup_ns),
+            details={name: tuple(values) for name, values in self.details.items()},
         )
 
 
@@ -108,6 +110,8 @@ def run_rounds(
                 column.inside_ns.append(reply.ns)
                 column.outside_ns.append(outside_ns)
                 column.warmup_ns.append(reply.warm_ns)
+                for name, value in reply.details.items():
+                    column.details.setdefault(name, []).append(significant(value))
     finally:
         gc.enable()
     return columns

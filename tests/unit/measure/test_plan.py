@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from vprobe.suites import HostFacts
+from vprobe.suites import QUICK, HostFacts
 
 from vprobe.errors import UsageError
 from vprobe.measure.plan import COMMAND, command_task, make_arms, make_tasks, matches, select
@@ -33,12 +33,12 @@ def test_selection_refuses_what_matches_nothing() -> None:
         select(["cpu.sha1"], False)
 
 
-def test_quick_measures_the_core_and_the_rest_by_name() -> None:
-    """Without patterns a quick run takes the core workloads only; a pattern reaches all."""
-    core = {workload.name for workload in select([], False, core_only=True)}
+def test_quick_measures_a_core_and_the_rest_by_name() -> None:
+    """Without patterns a quick run takes the workloads of its level only; a pattern reaches all."""
+    core = {workload.name for workload in select([], False, level=QUICK)}
     everything = {workload.name for workload in select([], False)}
     assert "cpu.integer_chain" in core < everything and "memory.copy" not in core
-    assert [workload.name for workload in select(["memory.copy"], False, core_only=True)] == ["memory.copy"]
+    assert [workload.name for workload in select(["memory.copy"], False, level=QUICK)] == ["memory.copy"]
 
 
 def test_arms_are_environment_by_variant_with_one_control() -> None:

@@ -10,6 +10,7 @@ import operator
 import os
 import platform
 import resource
+import signal
 import statistics
 import threading
 import time
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +27,21 @@ from vprobe import _native
 
 KIB, MIB = 1024, 1024 * 1024
 X86 = platform.machine() == "x86_64"
-HOST_ONLY = ["getpid", "clock_gettime", "read", "pipe_round_trip", "fork_wait"]
+HOST_ONLY = [
+    "getpid",
+    "clock_gettime",
+    "clock_call",
+    "read",
+    "stat",
+    "signal",
+    "pipe_round_trip",
+    "futex_round_trip",
+    "fork_wait",
+    "thread_create",
+    "map_unmap",
+    "map_touch_unmap",
+    "protect",
+]
 GUEST_ONLY = ["out", "in", "mmio", "hypercall"]
 
 
@@ -196,6 +212,55 @@ def test_random_access_updates_its_table(memory: int, words: int) -> None:
         assert [word_at(host.memory_address + 8 * i) for i in range(words)] == table
 
 
+@pytest.mark.parametrize("kernel", ["matrix_sse2", "matrix_avx2"])
+@pytest.mark.parametrize("side", [1, 2])
+def test_matrices_are_multiplied(kernel: str, side: int) -> None:
+    """After all products of blocks, in calls of uneven length, c is a * b as numpy has it; the next round adds it again."""
+    elements = side * 64
+    with _native.KernelHost(3 * elements * elements * 8) as host:
+        try:
+            host.run(kernel, 0, 0)
+        except ValueError as error:
+            pytest.skip(str(error))
+        a, b, c = (
+            np.frombuffer(
+                (ctypes.c_double * elements**2).from_address(host.memory_address + i * elements**2 * 8)
+            ).reshape(elements, elements)
+            for i in range(3)
+        )
+        source = np.random.default_rng(1)
+        a[:], b[:] = source.random((2, elements, elements))
+        assert host.run(kernel, 1, 0)[1] == 1 % side**3
+        host.run(kernel, 0, side**3 - 1)
+        assert np.allclose(c, a @ b, rtol=1e-12)
+        host.run(kernel, 0, side**3)
+        assert np.allclose(c, 2 * (a @ b), rtol=1e-12)
+
+
+def test_peek_reads_a_word_of_each_page(host: _native.KernelHost) -> None:
+    """The exclusive or of the first words of the pages from the offset on, each of which is read once."""
+    for page in range(8):
+        ctypes.c_uint64.from_address(host.memory_address + page * 4096).value = 1 << page
+    assert host.run("peek", 1, 3)[1] == 0b1111
+    assert host.run("peek", 0, 4, 4 * 4096)[1] == 0b11110000
+    with pytest.raises(ValueError, match="leave the memory"):
+        host.run("peek", 0, 257)
+
+
+def test_atomic_counts(host: _native.KernelHost) -> None:
+    """Every iteration adds one to the first word; the result is the word before the last addition."""
+    ctypes.c_uint64.from_address(host.memory_address).value = 1000
+    assert host.run("atomic", 3, 7)[1] == 1009
+    assert word_at(host.memory_address) == 1010
+
+
+def test_gaps_sees_no_more_than_was_lost(host: _native.KernelHost) -> None:
+    """With a threshold of 0 every tick between two reads counts; with one that nothing reaches none does."""
+    ticks, lost = host.run("gaps", 10, 1000, 0)
+    assert 0.8 * ticks < lost <= ticks
+    assert host.run("gaps", 10, 1000, 2**62)[1] == 0
+
+
 def test_clock_gettime_reads_the_clock(host: _native.KernelHost) -> None:
     """The result is CLOCK_MONOTONIC in ns."""
     before = time.monotonic_ns()
@@ -251,6 +316,101 @@ def test_getpid_is_ours(host: _native.KernelHost) -> None:
     assert host.run("getpid", 1, 3)[1] == os.getpid()
 
 
+def test_a_system_call_for_the_time_tells_the_time(host: _native.KernelHost) -> None:
+    """The result lies between two readings of the same clock."""
+    before = _native.monotonic_ns()
+    assert before <= host.run("clock_call", 1, 3)[1] <= _native.monotonic_ns()
+
+
+def test_stat_sees_the_file(host: _native.KernelHost) -> None:
+    """The first word of the answer is the device that /dev/null lies on."""
+    assert host.run("stat", 1, 3)[1] == Path("/dev/null").stat().st_dev
+
+
+def test_signals_are_caught_and_the_handler_is_restored(host: _native.KernelHost) -> None:
+    """Each iteration's signal arrives; afterwards the process's own handler is there again."""
+    seen: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: seen.append(number))
+    try:
+        assert host.run("signal", 5, 20)[1] == 25
+        assert seen == []
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert seen == [signal.SIGUSR1]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_threads_are_created_and_gone(host: _native.KernelHost) -> None:
+    """Each iteration's thread had an id of its own, and none is left."""
+    before = set(Path("/proc/self/task").iterdir())
+    first = host.run("thread_create", 0, 1)[1]
+    last = host.run("thread_create", 5, 20)[1]
+    assert os.getpid() != first != last != os.getpid()
+    assert set(Path("/proc/self/task").iterdir()) == before
+
+
+@pytest.mark.parametrize("kernel", ["map_unmap", "map_touch_unmap"])
+def test_what_is_mapped_is_unmapped(kernel: str, host: _native.KernelHost) -> None:
+    """The last address is in no mapping any more; a length of 0 is EINVAL with the kernel's name."""
+    address = host.run(kernel, 2, 5, 1 << 20)[1]
+    ranges = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines()]
+    assert not any(int(low, 16) <= address < int(high, 16) for low, high in ranges)
+    with pytest.raises(OSError, match=f"{kernel}: Invalid argument"):
+        host.run(kernel, 0, 1, 0)
+
+
+def test_protect_leaves_the_page_writable(host: _native.KernelHost) -> None:
+    """The page is written to in every iteration, after it was read-only."""
+    assert host.run("protect", 2, 5)[1] == 1
+    ctypes.c_uint64.from_address(host.memory_address).value = 7
+
+
+def test_futex_round_trip_needs_somebody_to_answer(host: _native.KernelHost) -> None:
+    """The other process sets the word back each time, and is ended by its parent."""
+    pid = _native.spawn_futex_echo()
+    try:
+        assert host.run("futex_round_trip", 10, 50)[1] == 0
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        assert os.waitpid(pid, 0)[0] == pid
+
+
+def test_a_partner_works_while_a_kernel_runs_and_only_then(host: _native.KernelHost) -> None:
+    """Beside `atomic` the partner adds to the same word during the run; between the runs the word stands still."""
+    host.start_partner("atomic", max(os.sched_getaffinity(0)))
+    host.run("atomic", 0, 200_000)
+    after = word_at(host.memory_address)
+    assert after > 200_000
+    time.sleep(0.02)
+    assert word_at(host.memory_address) == after
+    with pytest.raises(ValueError, match="read-only"):
+        host.run("protect", 0, 1)
+
+
+@pytest.mark.parametrize("kernel", ["getpid", "chase", "touch", "nothing", "out"])
+def test_a_partner_runs_what_needs_no_memory(kernel: str, host: _native.KernelHost) -> None:
+    """Kernels that make system calls, or that could leave the memory, are refused as partners."""
+    with pytest.raises(ValueError, match="beside"):
+        host.start_partner(kernel, 0)
+
+
+def test_a_partner_on_a_cpu_that_is_not_there(host: _native.KernelHost) -> None:
+    """OSError, and the host works on without it."""
+    with pytest.raises(OSError, match="pthread_create"):
+        host.start_partner("integer_chain", 1023)
+    assert host.run("getpid", 0, 1)[1] == os.getpid()
+
+
+def test_sleepers_wake_late_but_not_early() -> None:
+    """As many latencies as asked for, none negative, over at least as many periods of wall time."""
+    before = time.monotonic_ns()
+    late = _native.wake_up_latencies(200_000, 20)
+    assert time.monotonic_ns() - before >= 20 * 200_000
+    assert len(late) == 20 and min(late) > 0
+    with pytest.raises(ValueError, match="period_ns"):
+        _native.wake_up_latencies(999, 1)
+
+
 def test_pipe_round_trip_moves_bytes(host: _native.KernelHost) -> None:
     """One byte an iteration goes out of a0 and comes in from a1."""
     read_end, write_end = os.pipe()
@@ -294,18 +454,52 @@ def test_cpuid_returns_the_highest_leaf(host: _native.KernelHost) -> None:
 
 # --- time ------------------------------------------------------------------------------------------------------------
 
-LINEAR = {"integer_chain": 20_000, "float_chain": 20_000, "chase": 20_000, "triad": 5_000, "getpid": 500}
+LINEAR = {
+    "integer_chain": 20_000,
+    "integer_throughput": 50_000,
+    "float_chain": 20_000,
+    "branches": 20_000,
+    "vector_sse2": 20_000,
+    "matrix_sse2": 8,
+    "chase": 20_000,
+    "copy": 5_000,
+    "scale": 5_000,
+    "add": 5_000,
+    "triad": 5_000,
+    "touch": 20,
+    "peek": 20,
+    "random_access": 20_000,
+    "atomic": 20_000,
+    "gaps": 5_000,
+    "getpid": 500,
+    "clock_gettime": 2_000,
+    "clock_call": 500,
+    "read": 500,
+    "stat": 200,
+    "signal": 100,
+    "map_unmap": 50,
+    "protect": 100,
+}
+LINEAR_ARGUMENTS = {"branches": [1], "map_unmap": [1 << 16], "gaps": [1 << 40]}
 
 
 @pytest.mark.parametrize("kernel", LINEAR)
 def test_time_is_linear_in_iterations(kernel: str, host: _native.KernelHost) -> None:
     """Over ten multiples of the iterations the best times lie on a line: r² above 0.999."""
-    host.build_chase(0, 16 * KIB, 64, 1)
+    if kernel == "chase":
+        host.build_chase(0, 16 * KIB, 64, 1)
+    arguments = LINEAR_ARGUMENTS.get(kernel, [])
+    warm = 5 if kernel in ("touch", "peek", "matrix_sse2") else 100
+    if kernel == "read":
+        arguments = [os.open("/dev/null", os.O_RDONLY)]
     counts = [LINEAR[kernel] * i for i in range(1, 11)]
+    fresh = kernel in ("touch", "peek")  # what is linear is the page fault; a page that is there costs next to nothing
     best = dict.fromkeys(counts, 10**18)
     for _ in range(200):  # the minima settle; what is not linear stays so
         for count in counts:
-            best[count] = min(best[count], host.run(kernel, 100, count)[0])
+            if fresh:
+                host.discard(0, MIB)
+            best[count] = min(best[count], host.run(kernel, warm, count, *arguments)[0])
         if statistics.correlation(counts, [best[count] for count in counts]) ** 2 > 0.999:
             return
     pytest.fail(f"ticks by iterations: {best}")

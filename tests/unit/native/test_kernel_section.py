@@ -87,7 +87,7 @@ def strays(code: list[Instruction]) -> Iterator[Instruction]:
         if (
             outside
             or (indirect and instruction.function not in CALLERS)
-            or (wide and instruction.function != "vprobe_vector_avx2")
+            or (wide and not instruction.function.endswith("_avx2"))
         ):
             yield instruction
 
@@ -186,13 +186,24 @@ LOOPS = {
     "float_chain": {"mulsd": 4, "addsd": 4},
     "vector_sse2": {"mulpd": 8, "addpd": 8},
     "vector_avx2": {"vmulpd": 8, "vaddpd": 8},
+    "matrix_sse2": {"mulpd": 8, "addpd": 16},
+    "matrix_avx2": {"vmulpd": 8, "vaddpd": 16},
     "copy": {"mulpd": 0, "addpd": 0},
     "scale": {"mulpd": 4, "addpd": 0},
     "add": {"mulpd": 0, "addpd": 4},
     "triad": {"mulpd": 4, "addpd": 4},
     "getpid": {"syscall": 1},
     "clock_gettime": {"call": 1},
+    "clock_call": {"syscall": 1, "call": 0},
     "read": {"syscall": 1},
+    "stat": {"syscall": 1},
+    "signal": {"syscall": 1},
+    "futex_round_trip": {"syscall": 2},
+    "fork_wait": {"syscall": 2},
+    "thread_create": {"syscall": 3},
+    "map_unmap": {"syscall": 2},
+    "map_touch_unmap": {"syscall": 2},
+    "protect": {"syscall": 2},
     "pipe_round_trip": {"syscall": 2},
     "out": {"out": 1},
     "in": {"in": 1},
@@ -220,12 +231,39 @@ STORE = re.compile(r",0?x?[0-9a-f]*\(%r\w+(,%r\w+,\d)?\)$")
 
 @pytest.mark.parametrize(
     ("kernel", "stores"),
-    [("touch", 1), ("mmio", 1), ("random_access", 1), ("copy", 4), ("scale", 4), ("add", 4), ("triad", 4)],
+    [
+        ("touch", 1),
+        ("peek", 0),
+        ("mmio", 1),
+        ("random_access", 1),
+        ("copy", 4),
+        ("scale", 4),
+        ("add", 4),
+        ("triad", 4),
+    ],
 )
 def test_stores_are_as_many_as_documented(kernel: str, stores: int, code: list[Instruction]) -> None:
     """One iteration stores to one page, one device, one word, or the four pairs of a line."""
     loop = [i for i in loop_of(code, f"vprobe_{kernel}") if not i.mnemonic.startswith(("cmp", "test"))]
     assert [bool(STORE.search(i.operands)) for i in loop].count(True) == stores
+
+
+def test_the_addition_is_atomic(own_build: Any) -> None:
+    """The loop of `atomic` is one locked exchange and add, whose result is used."""
+    text = run("objdump", "-d", "--no-show-raw-insn", "-j", SECTION, own_build.objects / "kernels.o")
+    body = text.partition("<vprobe_atomic>:")[2].partition("\n\n")[0]
+    assert body.count("lock xadd") == 1
+
+
+def test_each_iteration_of_gaps_reads_the_time(code: list[Instruction]) -> None:
+    """A backward jump of `gaps` spans reads of the counter: RDTSCP, or RDTSC where that is not to be had."""
+    body = [i for i in code if i.function == "vprobe_gaps"]
+    loops = [
+        [i.mnemonic for i in body if last.branch_target <= i.address <= last.address]
+        for last in body
+        if last.branch_target is not None and body[0].address <= last.branch_target < last.address
+    ]
+    assert any("rdtscp" in loop and "rdtsc" in loop and len(loop) < 40 for loop in loops)
 
 
 def test_the_branch_is_a_branch(code: list[Instruction]) -> None:
