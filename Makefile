@@ -9,7 +9,7 @@ RUN    ?= vprobe-run.json
 REPORT ?= report.html
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: help bench test engines lint types wheel validate-engine validate-statistics clean
+.PHONY: help bench test engines lab lab-amdv lab-vtx lab-xen lab-identities lint types wheel validate-engine validate-statistics clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,11 @@ test: engines $(VENV)/.installed-dev lint types ## install what the tests need, 
 
 engines:
 	@tests/install-engines
+
+lab: lab-amdv lab-identities lab-vtx lab-xen ## prove the probe and the guests on virtual machines with AMD-V, VT-x and Xen (docs/labs.md)
+
+lab-amdv lab-vtx lab-xen lab-identities: lab-%: engines $(VENV)/.installed-dev ## the benches of one subject; BENCH=NAME one of them, RECORD=1 keeps what they read
+	PYTHONPATH=tests $(BIN)/python -m lab $(if $(RECORD),--record) $(or $(BENCH),$*)
 
 lint: $(VENV)/.installed-dev ## ruff and clang-format
 	$(BIN)/ruff format --check .

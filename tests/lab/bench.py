@@ -1,0 +1,230 @@
+"""A bench: one virtual machine, what is run in it, and what every probe in it has to say.
+
+A bench boots once and probes as often as its script asks: each probe is a view, with a row of expectations of its own. What
+was read goes into tests/data/lab, where the unit tests decode it again without the machine.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from vprobe.probe.report import decode
+from vprobe.probe.sources.capture import decode_capture
+
+from . import guest, tools
+from .guest import Answer, Setup
+from .initramfs import Archive, Kernel
+from .packages import LabError
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "lab"
+INDEX = DATA / "index.json"
+MICROVM = Path(__file__).with_name("guest") / "microvm.py"
+
+
+class Row(NamedTuple):
+    """The questions, and what is answered."""
+
+    vtx: str = "absent"
+    amdv: str = "absent"
+    reason: str = ""
+    controls: int = 0
+    kvm: str = "no"
+    backend: str = "-"
+    layers: str = "-"
+    role: str = "-"
+    container: str = "none"
+
+
+class Machine(Protocol):
+    """What boots a kernel and an initramfs, and ends when its guest powers off."""
+
+    @property
+    def host_root(self) -> bool:
+        """The guest mounts this host's root: it needs nothing of its own."""
+
+    @property
+    def power_off(self) -> str:
+        """Shell of busybox that ends the machine, where its kernel cannot."""
+
+    def boot(self, place: Path, kernel: Kernel, initramfs: Path, tools: Path | None = None) -> float:
+        """Run it to its end, and return the wall time in s."""
+
+
+Problems = list[str]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One machine. `check` looks at whatever else came back, and returns what is wrong."""
+
+    name: str
+    about: str
+    machine: Machine
+    script: str
+    views: Mapping[str, Row]
+    facts: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """View -> further facts of its document, by their path: {"guest": {"hypervisor.platform": "openstack"}}."""
+    check: Callable[[Answer], Problems] | None = None
+    modules: tuple[str, ...] = ()
+    boot_modules: tuple[str, ...] = ()
+    in_ci: bool = False
+
+    def fixture(self, view: str) -> Path:
+        """Where the capture of a view is kept."""
+        return DATA / f"{self.name}.{view}.json.gz"
+
+
+def observe(document: Mapping[str, Any]) -> Row:
+    """The answers of one document of `vprobe probe --json`."""
+    virtualization, hypervisor, kvm = document["virtualization"], document["hypervisor"], document["kvm"]
+    vtx, amdv = virtualization["vtx"], virtualization["amdv"]
+    own = vtx if document["cpu"]["vendor"] == "GenuineIntel" else amdv
+    return Row(
+        vtx=vtx["state"],
+        amdv=amdv["state"],
+        reason=own["reason"] or "",
+        controls=len(vtx["controls"]) if own is vtx else sum(amdv["features"].values()),
+        kvm={True: "usable", False: "no", None: "unknown"}[kvm["usable"]],
+        backend=kvm["backend"] or "-",
+        layers=", ".join(f"{layer['kind']} ({layer['class']})" for layer in hypervisor["layers"]) or "-",
+        role=hypervisor["role"] or "-",
+        container=document["container"]["kind"] or "-",
+    )
+
+
+def document_of(capture: bytes) -> dict[str, Any]:
+    """What the probe says of a capture."""
+    return decode(decode_capture(capture)).document()
+
+
+def stable(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a document that must be the same in every boot of a bench, on any host."""
+    virtualization = document["virtualization"]
+    kept: dict[str, Any] = {name: virtualization[name]["state"] for name in ("sev", "tdx", "sgx", "iommu")}
+    for name, words in (
+        ("vtx", "state reason remedy feature_control controls fields unknown_bits"),
+        ("amdv", "state reason remedy features asids vm_cr"),
+    ):
+        kept[name] = {word: virtualization[name][word] for word in words.split()}
+    hypervisor = {
+        word: document["hypervisor"][word]
+        for word in ["state", "kind", "role", "layers", "monitor", "platform", "paravirtual_features"]
+    }
+    kvm = {word: document["kvm"][word] for word in ["state", "usable", "backend", "api_version", "reason", "remedy"]}
+    return kept | {"hypervisor": hypervisor, "kvm": kvm, "nested": document["kvm"]["nested"]["state"]}
+
+
+def run(bench: Bench, kernel: Kernel, *, with_tools: bool) -> Answer:
+    """Boot the bench in a temporary directory and return what came back. `with_tools`: other tools are asked, too."""
+    with tempfile.TemporaryDirectory(prefix="vprobe-lab-") as directory:
+        place = Path(directory)
+        tree = tools.tree() if with_tools else None
+        setup = Setup(
+            script=(tools.SCRIPT if tree else "tools() { :; }\n") + bench.script,
+            modules=bench.modules,
+            boot_modules=bench.boot_modules,
+            host_root=bench.machine.host_root,
+            power_off=bench.machine.power_off,
+        )
+
+        def fill(archive: Archive) -> None:
+            archive.add("lab/microvm.py", MICROVM.read_bytes())
+            if tree and not bench.machine.host_root:
+                tools.add(archive)
+
+        initramfs = guest.write_initramfs(setup, kernel, place / "initramfs", fill)
+        wall_s = bench.machine.boot(place, kernel, initramfs, tree if bench.machine.host_root else None)
+        console = (place / "console").read_text(errors="replace")
+        return guest.unpack((place / "answer").read_bytes(), console, wall_s)
+
+
+def judge(bench: Bench, answer: Answer) -> Problems:
+    """Everything in which an answer differs from what the bench expects and from what was recorded."""
+    problems = []
+    for view in bench.views:
+        capture = answer.files.get(f"{view}.json")
+        if not capture:
+            problems.append(f"{view}: no capture came back: {answer.text('errors').strip()[-300:]}")
+            continue
+        document = document_of(capture)
+        problems += [f"{view}: {text}" for text in disagreements(bench, view, document)]
+        if bench.fixture(view).exists():
+            recorded = document_of(gzip.decompress(bench.fixture(view).read_bytes()))
+            problems += [f"{view}: {text}" for text in unlike(stable(recorded), stable(document))]
+    return problems + (bench.check(answer) if bench.check else [])
+
+
+def disagreements(bench: Bench, view: str, document: Mapping[str, Any]) -> Problems:
+    """What a document answers otherwise than the bench expects."""
+    asked = [*zip(Row._fields, bench.views[view], observe(document), strict=True)]
+    asked += [(path, wanted, look_up(document, path)) for path, wanted in bench.facts.get(view, {}).items()]
+    return [f"{name} is {seen!r} and should be {wanted!r}" for name, wanted, seen in asked if wanted != seen]
+
+
+def look_up(document: Mapping[str, Any], path: str) -> Any:
+    """A fact of a document by the names that lead to it; None where one is missing."""
+    found: Any = document
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
+def unlike(recorded: Mapping[str, Any], fresh: Mapping[str, Any], path: str = "") -> Problems:
+    """Where two documents differ."""
+    found = []
+    for name in sorted({*recorded, *fresh}):
+        old, new = recorded.get(name), fresh.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += unlike(old, new, f"{path}{name}.")
+        elif old != new:
+            found.append(f"{path}{name} was {old!r} when it was recorded and is {new!r}")
+    return found
+
+
+def record(bench: Bench, answer: Answer, kernel: Kernel) -> None:
+    """Keep what a bench read: its captures, the command that made them, and what the other tools said."""
+    DATA.mkdir(parents=True, exist_ok=True)
+    index = json.loads(INDEX.read_text()) if INDEX.exists() else {}
+    for view in bench.views:
+        content = answer.files.get(f"{view}.json", b"")
+        if not content:
+            continue
+        bench.fixture(view).write_bytes(gzip.compress(content, 9, mtime=0))
+        index[bench.fixture(view).name] = {
+            "command": f"make lab BENCH={bench.name} RECORD=1",
+            "in the guest": f"vprobe probe --capture {view}.json",
+            "machine": repr(bench.machine),
+            "kernel": kernel.release,
+            "tools": tools.said(answer, view),
+        }
+    INDEX.write_text(json.dumps(dict(sorted(index.items())), indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a bench went."""
+
+    bench: Bench
+    problems: Problems
+    wall_s: float
+    answer: Answer | None = None
+
+
+def perform(bench: Bench, kernel: Kernel, *, keep: bool = False, with_tools: bool = True) -> Result:
+    """Run and judge a bench; with `keep` what it read becomes the record."""
+    started, answer = time.monotonic(), None
+    try:
+        answer = run(bench, kernel, with_tools=with_tools)
+        if keep:
+            record(bench, answer, kernel)
+        problems = judge(bench, answer)
+    except LabError as error:
+        problems = [str(error)]
+    return Result(bench, problems, time.monotonic() - started, answer)

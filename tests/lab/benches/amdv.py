@@ -1,0 +1,75 @@
+"""AMD-V on QEMU's emulated processor: real SVM instructions, MSRs and kvm_amd, in every state of the modules."""
+
+from __future__ import annotations
+
+import json
+
+from lab.bench import Bench, Problems, Row
+from lab.guest import Answer
+from lab.qemu import Qemu
+
+KVM = ("kvm_amd",)
+FIRMWARE_LOCK = "VM_CR does not disable SVM"
+NOT_READ = "firmware lock not read: MSR 0xc0010114: "
+UNDER = {"layers": "qemu (full-software)", "role": "guest"}
+HERE = {"amdv": "present", "controls": 3, **UNDER}
+
+STATES = """
+load irqbypass; load kvm; load ccp
+probe bare; tools bare
+load kvm_amd nested=0
+probe kvm; tools kvm
+probe user as_user
+unload msr
+probe no-msr
+unload kvm_amd
+load msr
+load kvm_amd nested=1
+probe nested
+$PYTHON $LAB/lab/microvm.py 16 > $OUT/microvm.json
+"""
+
+
+def microvm(answer: Answer) -> Problems:
+    """Every workload of the micro-VM ran, guest code was where it should be, and gave the host's results."""
+    try:
+        document = json.loads(answer.text("microvm.json"))
+    except ValueError:
+        return [f"the micro-VM did not run: {answer.text('errors').strip()[-500:]}"]
+    evidence = document["evidence"]
+    problems = [f"{name}: {why}" for name, (how, why) in document["workloads"].items() if how == "failed"]
+    problems += [
+        f"micro-VM: {name} is false"
+        for name in ("nonce_arrived", "same_result", "hypercall_refused")
+        if not evidence[name]
+    ]
+    ran = [name for name, (how, _) in document["workloads"].items() if how == "ran"]
+    if evidence["ring"] != 3 or len(ran) < 25:
+        problems.append(f"micro-VM: ring {evidence['ring']}, {len(ran)} workloads ran")
+    return problems
+
+
+BENCHES = (
+    Bench(
+        name="amdv",
+        about="AMD-V in every state: modules loaded or not, root and user, nesting on and off; the micro-VM",
+        machine=Qemu(memory_mib=1024),
+        script=STATES,
+        modules=KVM,
+        in_ci=True,
+        check=microvm,
+        facts={
+            "bare": {"kvm.remedy": "modprobe kvm_amd (see the kernel log if that fails)"},
+            "kvm": {"kvm.nested.state": "disabled"},
+            "user": {"kvm.remedy": "run as root, or give the device a group (chgrp kvm /dev/kvm; chmod g+rw /dev/kvm)"},
+            "nested": {"kvm.nested.state": "present"},
+        },
+        views={
+            "bare": Row(reason=FIRMWARE_LOCK, **HERE),
+            "kvm": Row(reason=FIRMWARE_LOCK, kvm="usable", backend="kvm_amd", **HERE),
+            "user": Row(reason=NOT_READ + "EACCES", kvm="unknown", backend="kvm_amd", **HERE),
+            "no-msr": Row(reason=NOT_READ + "ENOENT", kvm="usable", backend="kvm_amd", **HERE),
+            "nested": Row(reason=FIRMWARE_LOCK, kvm="usable", backend="kvm_amd", **HERE),
+        },
+    ),
+)

@@ -1,0 +1,116 @@
+"""A disk from which Bochs boots Linux: loader, boot parameters, the kernel uncompressed, initramfs."""
+
+from __future__ import annotations
+
+import lzma
+import struct
+import subprocess
+import tempfile
+import zlib
+from pathlib import Path
+
+from .packages import LabError
+
+LOADER = Path(__file__).with_name("loader.S")
+SECTOR = 512
+BOOT_PARAMS, ENTRY, INITRAMFS = 0x30000, 0x1000000, 0x8000000
+MIB = 1 << 20
+CYLINDER = 16 * 63 * SECTOR
+
+
+def write_disk(target: Path, kernel: Path, initramfs: Path, *, memory_mib: int, command_line: str) -> Path:
+    """The image of a disk; its size is whole cylinders."""
+    packed = kernel.read_bytes()
+    flat = flatten(extract(packed))
+    root = initramfs.read_bytes()
+    if INITRAMFS + len(root) > memory_mib * MIB - MIB or ENTRY + len(flat) > INITRAMFS:
+        raise LabError(f"kernel and initramfs do not fit into {memory_mib} MiB")
+    parameters = _boot_params(packed, len(root), memory_mib, command_line)
+    blobs = ((parameters, BOOT_PARAMS), (flat, ENTRY), (root, INITRAMFS))
+    table, data = b"", b""
+    with target.open("wb") as stream:
+        stream.seek(SECTOR)
+        position = 1
+        for blob, destination in blobs:
+            sectors = -(-len(blob) // SECTOR)
+            table += struct.pack("<III", position, sectors, destination)
+            stream.write(blob + b"\0" * (sectors * SECTOR - len(blob)))
+            position += sectors
+        stream.truncate(-(-position * SECTOR // CYLINDER) * CYLINDER)
+        stream.seek(0)
+        data = _loader() + table + bytes(12)
+        assert len(data) <= SECTOR - 2, len(data)
+        stream.write(data.ljust(SECTOR - 2, b"\0") + b"\x55\xaa")
+    return target
+
+
+def _loader() -> bytes:
+    """The boot sector's code, assembled."""
+    with tempfile.TemporaryDirectory(prefix="vprobe-lab-") as directory:
+        item, image = f"{directory}/loader.o", Path(directory) / "loader"
+        subprocess.run(["as", "--32", "-o", item, str(LOADER)], check=True)
+        link = ["ld", "-m", "elf_i386", "-Ttext=0x7c00", "-e", "start", "--oformat", "binary"]
+        subprocess.run([*link, "-o", str(image), item], check=True)
+        return image.read_bytes()
+
+
+def extract(image: bytes) -> bytes:
+    """The ELF file vmlinux in a bzImage, as scripts/extract-vmlinux of Linux finds it: by the mark of its compression."""
+    for mark, unpack in ((b"\xfd7zXZ\0", _unxz), (b"\x1f\x8b\x08", _gunzip), (b"\x28\xb5\x2f\xfd", _unzstd)):
+        position = image.find(mark)
+        while position >= 0:
+            content = unpack(image[position:])
+            if content.startswith(b"\x7fELF"):
+                return content
+            position = image.find(mark, position + 1)
+    raise LabError("this kernel is compressed in a way that benches do not know (xz, gzip and zstd they do)")
+
+
+def _unxz(content: bytes) -> bytes:
+    try:
+        return lzma.LZMADecompressor().decompress(content)
+    except lzma.LZMAError:
+        return b""
+
+
+def _gunzip(content: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(31).decompress(content)
+    except zlib.error:
+        return b""
+
+
+def _unzstd(content: bytes) -> bytes:
+    return subprocess.run(["zstd", "-dc"], input=content, capture_output=True, check=False).stdout
+
+
+def flatten(elf: bytes) -> bytes:
+    """What the loadable segments put into physical memory, from the entry point on."""
+    (headers,) = struct.unpack_from("<Q", elf, 32)
+    size, count = struct.unpack_from("<HH", elf, 54)
+    segments = []
+    for number in range(count):
+        kind, _, offset, _, physical, length = struct.unpack_from("<IIQQQQ", elf, headers + number * size)
+        if kind == 1:
+            segments.append((physical, elf[offset : offset + length]))
+    memory = bytearray(max(physical + len(content) for physical, content in segments) - ENTRY)
+    for physical, content in segments:
+        memory[physical - ENTRY : physical - ENTRY + len(content)] = content
+    return bytes(memory).rstrip(b"\0")
+
+
+def _boot_params(kernel: bytes, initramfs_bytes: int, memory_mib: int, command_line: str) -> bytes:
+    """struct boot_params and the command line behind it (Documentation/arch/x86/zero-page.rst)."""
+    page = bytearray(8192)
+    header = slice(0x1F1, 0x202 + kernel[0x201])
+    page[header] = kernel[header]
+    page[0x210] = 0xFF  # type_of_loader: none that has a number
+    struct.pack_into("<II", page, 0x218, INITRAMFS, initramfs_bytes)
+    struct.pack_into("<I", page, 0x228, BOOT_PARAMS + 4096)
+    top = memory_mib * MIB - 0x10000
+    ranges = [(0, 0x9F000, 1), (0x9F000, 0x61000, 2), (MIB, top - MIB, 1), (top, 0x10000, 3)]
+    page[0x1E8] = len(ranges)
+    for number, (start, length, kind) in enumerate(ranges):
+        struct.pack_into("<QQI", page, 0x2D0 + 20 * number, start, length, kind)
+    page[4096 : 4096 + len(command_line)] = command_line.encode()
+    return bytes(page)
