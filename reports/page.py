@@ -14,7 +14,7 @@ from importlib.resources import files
 import jinja2
 from markupsafe import Markup
 
-from .printable import finalize, soft
+from .printable import cut, finalize, soft
 from .report import Report, Section
 from .sections import (
     data,
@@ -66,6 +66,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters["soft"] = soft
+    made.filters["cut"] = cut
     return made
 
 
@@ -75,6 +76,12 @@ def asset(name: str) -> Markup:
     return Markup(files(__package__).joinpath("assets", name).read_text("utf-8").strip())
 
 
+@cache
+def style() -> Markup:
+    """The style sheet of the page: colours and type faces, which the charts share, then the rest."""
+    return asset("tokens.css") + Markup("\n") + asset("report.css")
+
+
 def integrity(text: str) -> str:
     """The CSP source that allows exactly this inline style or script (CSP level 3, section 2.3.1)."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
@@ -82,9 +89,9 @@ def integrity(text: str) -> str:
 
 def content_security_policy() -> str:
     """Nothing is fetched and nothing runs but our own style sheet and script."""
-    style, script = integrity(asset("report.css")), integrity(asset("report.js"))
+    styles, script = integrity(style()), integrity(asset("report.js"))
     return (
-        f"default-src 'none'; style-src '{style}'; script-src '{script}'; "
+        f"default-src 'none'; style-src '{styles}'; script-src '{script}'; "
         "base-uri 'none'; form-action 'none'; img-src data:"
     )
 
@@ -103,7 +110,7 @@ def html(report: Report) -> str:
             report=report,
             parts=parts,
             policy=content_security_policy(),
-            css=asset("report.css"),
+            css=style(),
             js=asset("report.js"),
         )
     )

@@ -21,6 +21,11 @@ def printable(text: str, limit: int = MAX_CHARACTERS) -> str:
     return spelt_out(text, limit).replace("\\u202f", NARROW_SPACE)
 
 
+def cut(text: str, limit: int) -> str:
+    """printable() for where there is no room for markup: of a text of ours only the words are left."""
+    return printable(text.striptags() if isinstance(text, Markup) else text, limit)
+
+
 def soft(text: str) -> Markup:
     """A name with places where a line may break: after dots, slashes, dashes, underscores and before brackets."""
     escaped = str(escape(printable(text)))

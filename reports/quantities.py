@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from vprobe.analysis import numbers
 
@@ -30,6 +31,11 @@ def quantity(value: float | None, unit: str) -> str:
     return "0" if value == 0 else f"{significant(value / size)}{NARROW_SPACE}{name}".rstrip(NARROW_SPACE)
 
 
+def exact(value: float, unit: str) -> str:
+    """A size that is a round number, without the zeros that quantity() gives it: 48 KiB."""
+    return re.sub(r"\.0+(?!\d)", "", quantity(value, unit))
+
+
 def quantity_range(low: float | None, high: float | None, unit: str) -> str:
     """An interval in one unit, that of its upper end: 9.41–9.62 µs."""
     if low is None or high is None or not math.isfinite(low + high):
@@ -51,9 +57,11 @@ def ratio_range(low: float | None, high: float | None) -> str:
 
 
 def percent(share: float | None, *, signed: bool = False) -> str:
-    """A share as percent: 0.4 %, +12 %."""
+    """A share as percent: 0.4 %, +12 %; never 0.0 % for what is not 0."""
     if share is None or not math.isfinite(share):
         return DASH
+    if 0 < abs(share) < 0.0005:
+        return _set(f"< {numbers.share(0.001)}")
     return _set(numbers.signed_share(share) if signed else numbers.share(share))
 
 
@@ -66,4 +74,7 @@ def p_value(p: float | None) -> str:
 
 def cycles(ns: float | None, hertz: float | None) -> str:
     """CPU cycles of a time, where the frequency of the clock is known."""
-    return DASH if ns is None or hertz is None else significant(ns * hertz / 1e9)
+    if ns is None or hertz is None:
+        return DASH
+    count = ns * hertz / 1e9
+    return significant(float(f"{count:.3g}"))

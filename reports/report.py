@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+import msgspec
+
 from vprobe.analysis import compare
 from vprobe.measure.plan import BASE
 from vprobe.model import Comparisons, GateReport, Run
@@ -28,6 +30,19 @@ class Measured:
         """The run compared within itself. Without the base there is nothing to compare, but still a run to show."""
         has_base = any(arm.environment == BASE or arm.variant is not None for arm in run.arms)
         return cls(label, run, compare(run) if has_base else Comparisons({}, ()))
+
+    def only(self, wanted: Callable[[str], bool]) -> Measured:
+        """The same, judged as before, but showing only the workloads whose names are wanted."""
+        names = {workload.name for workload in self.run.workloads if wanted(workload.name)}
+        replace = msgspec.structs.replace
+        run = replace(
+            self.run,
+            workloads=tuple(one for one in self.run.workloads if one.name in names),
+            visits=tuple(one for one in self.run.visits if one.workload in names),
+            skipped=tuple(one for one in self.run.skipped if one.workload in names),
+        )
+        rows = tuple(row for row in self.comparisons.comparisons if row.workload in names)
+        return Measured(self.label, run, replace(self.comparisons, comparisons=rows))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ WIDTH = 1000
 
 NEAR, FAR = 1.5, 2.0
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+_LIMITS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 _RATIO_TICKS = (
     *(0.01, 0.02, 0.05, 0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 0.95, 0.98, 0.99),
     *(1.0, 1.01, 1.02, 1.05, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0),
@@ -108,8 +109,8 @@ def _log_ticks(axis: Axis) -> list[float]:
 
 
 def nice_limit(value: float) -> float:
-    """The next round number at or above `value`: 0.5, 1, 2, 2.5, 5, 10 …"""
+    """The next round number at or above `value`: 0.5, 1, 1.5, 2, 3 …"""
     if value <= 0:
         return 0.005
     magnitude = 10.0 ** math.floor(math.log10(value))
-    return next(step * magnitude for step in _STEPS if step * magnitude >= value * 0.999)
+    return next(step * magnitude for step in _LIMITS if step * magnitude >= value * 0.999)

@@ -50,6 +50,7 @@ class Strip:
     order_steps: Markup
     boots: int
     order_words: Markup
+    beyond: int
 
 
 @dataclass(frozen=True)
@@ -104,18 +105,30 @@ def _group(members: Sequence[tuple[ArmView, Series]], drawing: Drawing) -> Group
     )
 
 
+def extent(series: Series) -> tuple[float, float]:
+    """What of an arm must be seen: the bulk of its samples, and the median of every boot.
+
+    The bulk ends at three times the middle half's width beyond it, or with the outermost hundredth: a few samples that an
+    interrupt made ten times as long would otherwise press all others into one spot.
+    """
+    quarter, three_quarters = series.quantiles[25], series.quantiles[75]
+    room = max(3 * (three_quarters - quarter), 0.002 * abs(series.quantiles[50]))
+    medians = series.boot_medians
+    low = min(max(series.quantiles[1], quarter - room), float(medians.min()))
+    high = max(min(series.quantiles[99], three_quarters + room), float(medians.max()))
+    return low, high
+
+
 def _axis(members: Sequence[Series]) -> scales.Axis:
-    """An axis that shows all arms but for the outermost hundredth of each."""
-    return scales.value_axis(min(one.quantiles[1] for one in members), max(one.quantiles[99] for one in members))
+    """An axis that shows what must be seen of all arms."""
+    ends = [extent(one) for one in members]
+    return scales.value_axis(min(low for low, _ in ends), max(high for _, high in ends))
 
 
 def run_order_limit(series: Sequence[Series]) -> float:
     """The largest deviation from its own median that the run-order plots show, the same for all arms."""
-    ends = [
-        max(one.quantiles[99] - one.quantiles[50], one.quantiles[50] - one.quantiles[1]) / abs(one.quantiles[50])
-        for one in series
-        if one.quantiles[50]
-    ]
+    known = [(one.quantiles[50], *extent(one)) for one in series if one.quantiles[50]]
+    ends = [max(high - median, median - low) / abs(median) for median, low, high in known]
     return scales.nice_limit(max([0.005, *ends]))
 
 
@@ -147,6 +160,7 @@ def _strip(arm: ArmView, series: Series, axis: scales.Axis, drawing: Drawing) ->
             low=quantities.percent(float(away.min()), signed=True),
             high=quantities.percent(float(away.max()), signed=True),
         ),
+        beyond=int(np.count_nonzero((series.values < axis.low) | (series.values > axis.high))),
     )
 
 

@@ -52,6 +52,7 @@ class Detail:
     groups: tuple[strips.Group, ...]
     limit: str
     drawn: Markup
+    beyond: Markup | None
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def _detail(view: View, workload: WorkloadView, budget: strips.Budget, texts: Te
     ]
     limit = "±" + quantities.percent(strips.run_order_limit([series for _, series in measured]))
     samples = sum(len(series.values) for _, series in measured)
+    groups = strips.groups(workload, measured, budget, texts)
+    beyond = sum(strip.beyond for group in groups for strip in group.strips)
     drawn = sum(min(len(series.values), budget.points) for _, series in measured)
     return Detail(
         workload=workload,
@@ -100,7 +103,8 @@ def _detail(view: View, workload: WorkloadView, budget: strips.Budget, texts: Te
         skipped=tuple(
             (arm, view.skipped[workload.key, arm.key]) for arm in view.arms if (workload.key, arm.key) in view.skipped
         ),
-        groups=strips.groups(workload, measured, budget, texts),
+        groups=groups,
+        beyond=texts("detail.beyond", count=f"{beyond:,}") if beyond and drawn else None,
         limit=limit,
         drawn=texts(
             "detail.drawn_all" if drawn == samples else "detail.drawn" if drawn else "detail.drawn_none",

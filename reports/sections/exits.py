@@ -35,6 +35,7 @@ class Published:
     """A row of published figures, in microseconds, one for each column."""
 
     workload: str
+    here: str
     values: tuple[str, ...]
 
 
@@ -54,11 +55,12 @@ class Exits:
 
 def context(report: Report) -> list[Exits]:
     """The exits of every run that measured any."""
-    found = [_exits(view, report.texts) for view in report.views]
+    found = [exits(view, report.texts) for view in report.views]
     return [one for one in found if one.rows]
 
 
-def _exits(view: View, texts: Texts) -> Exits:
+def exits(view: View, texts: Texts) -> Exits:
+    """What a run says of exits."""
     pairs = [
         (workload, arm)
         for workload in view.workloads
@@ -69,16 +71,19 @@ def _exits(view: View, texts: Texts) -> Exits:
     axis = scales.Axis(min(values, default=1.0) / 2, max(values, default=10.0) * 1.2, True)
     hertz = machine.clock_hertz(view.run.probe)
     reference = products.reference_results()
+    rows = tuple(_exit(view, workload, arm, axis, hertz, texts) for workload, arm in pairs)
     return Exits(
         view=view,
-        rows=tuple(_exit(view, workload, arm, axis, hertz, texts) for workload, arm in pairs),
+        rows=rows,
         ticks=value_ticks(axis, "ns"),
         several_arms=len({arm.key for _, arm in pairs}) > 1,
         clock="" if hertz is None else f"{hertz / 1e9:.3f}",
         columns=tuple(reference["pvm_us"]["columns"]),
         published=tuple(
             Published(
-                name, tuple(quantities.quantity(value * 1e3, "ns") for value in reference["pvm_us"][_PUBLISHED[name]])
+                name,
+                ", ".join(dict.fromkeys(row.value for row in rows if row.workload.key == name)),
+                tuple(quantities.quantity(value * 1e3, "ns") for value in reference["pvm_us"][_PUBLISHED[name]]),
             )
             for name in dict.fromkeys(workload.key for workload, _ in pairs)
             if name in _PUBLISHED

@@ -39,7 +39,7 @@ class Start:
     phases: tuple[Phase, ...]
     total: int
     value: str
-    interval: str
+    spread: str
     stop: str
     memory: str
     density: str
@@ -132,14 +132,9 @@ def _phase_words(name: str, texts: Texts) -> Markup | str:
 def _start(view: View, arm: ArmView, axis: scales.Axis, names: list[str], texts: Texts) -> Start:
     center = _center(view, "lifecycle.start", arm)
     memory = _center(view, "lifecycle.memory", arm)
-    row = view.rows.get(("lifecycle.start", arm.key))
     series = view.series.get(("lifecycle.start", arm.key))
     spread = np.percentile(series.boot_medians, (25, 75)) if series is not None else None
-    interval = quantities.DASH
-    if row is not None and row.ratio is None:
-        interval = quantities.quantity_range(row.low, row.high, "ns")
-    elif spread is not None:
-        interval = quantities.quantity_range(float(spread[0]), float(spread[1]), "ns")
+    half = quantities.DASH if spread is None else quantities.quantity_range(float(spread[0]), float(spread[1]), "ns")
     workload = next((one for one in view.workloads if one.key == "lifecycle.start"), None)
     value = quantities.quantity(center, "ns")
     return Start(
@@ -148,7 +143,7 @@ def _start(view: View, arm: ArmView, axis: scales.Axis, names: list[str], texts:
         phases=_phases(phase_medians(view, arm), axis, names, texts),
         total=axis.at(center or 0.0),
         value=value,
-        interval=interval,
+        spread=half,
         stop=quantities.quantity(_center(view, "lifecycle.stop", arm), "ns"),
         memory=quantities.quantity(memory, "bytes"),
         density=quantities.significant(GIBIBYTE / memory) if memory else quantities.DASH,

@@ -82,7 +82,7 @@ def context(report: Report) -> Context:
         features=tuple(_feature(views, name, path, texts) for name, path in _FEATURES),
         facts=_facts(views, texts),
         mitigations=_mitigations(views, texts),
-        details=_details(views),
+        details=_details(views, texts),
         stacks=tuple(stack(view, texts) for view in views),
         any_probe=any("virtualization" in view.run.probe or "kvm" in view.run.probe for view in views),
     )
@@ -176,7 +176,7 @@ def _cache(entry: object) -> str:
     level, size = machine.text(entry, "level"), machine.part(entry, "size_bytes") or machine.part(entry, "size")
     kind = machine.text(entry, "type")
     suffix = {"data": "d", "instruction": "i"}.get(kind.lower(), "")
-    shown = quantities.quantity(size, "bytes") if isinstance(size, int | float) else str(size or "")
+    shown = quantities.exact(size, "bytes") if isinstance(size, int | float) else str(size or "")
     return f"L{level}{suffix} {shown}" if level else ""
 
 
@@ -185,16 +185,18 @@ def _pairs(pairs: Mapping[str, str]) -> str:
 
 
 def _mitigations(views: Sequence[View], texts: Texts) -> tuple[Line, ...]:
+    """The vulnerabilities that share a status, or statuses on several machines, are one line: most are "Not affected"."""
     found = [_mitigation_table(view) for view in views]
-    names = sorted({name for table in found for name in table})
-    return tuple(
-        Line(
-            name,
-            values := tuple(table.get(name) or str(texts("unknown")) for table in found),
-            len(set(values)) > 1,
-        )
-        for name in names
-    )
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name in sorted({name for table in found for name in table}):
+        alike.setdefault(tuple(table.get(name) or str(texts("unknown")) for table in found), []).append(name)
+    lines = sorted(alike.items(), key=lambda pair: (len(pair[1]) > 1, pair[1]))
+    if len(views) == 1:
+        pairs = [
+            (names[0], statuses[0]) if len(names) == 1 else (statuses[0], ", ".join(names)) for statuses, names in lines
+        ]
+        return tuple(Line(left, (right,), False) for left, right in pairs)
+    return tuple(Line(", ".join(names), statuses, len(set(statuses)) > 1) for statuses, names in lines)
 
 
 def _mitigation_table(view: View) -> Mapping[str, str]:
@@ -204,24 +206,30 @@ def _mitigation_table(view: View) -> Mapping[str, str]:
     return view.run.fingerprint.mitigations or {}
 
 
-def _details(views: Sequence[View]) -> tuple[Line, ...]:
+def _details(views: Sequence[View], texts: Texts) -> tuple[Line, ...]:
     """The single features of VT-x, AMD-V and SEV that any of the machines reports."""
-    found = [_named_features(view) for view in views]
+    found = [_named_features(view, texts) for view in views]
     names = sorted({name for table in found for name in table})
+    unknown = _said("unknown", texts)
     return tuple(
-        Line(name, values := tuple(table.get(name, DASH) for table in found), len(set(values)) > 1) for name in names
+        Line(name, values := tuple(table.get(name, unknown) for table in found), len(set(values)) > 1) for name in names
     )
 
 
-def _named_features(view: View) -> dict[str, str]:
+def _said(state: str, texts: Texts) -> str:
+    return f"{GLYPHS[state]} {texts(f'state.{state}')}"
+
+
+def _named_features(view: View, texts: Texts) -> dict[str, str]:
     table: dict[str, str] = {}
+    present, absent = _said("present", texts), _said("absent", texts)
     for technology in ("amdv", "sev"):
         features = machine.part(view.run.probe, "virtualization", technology, "features")
         for name, there in features.items() if isinstance(features, Mapping) else ():
-            table[f"{technology}.{name}"] = GLYPHS["present"] if there is True else GLYPHS["absent"]
+            table[f"{technology}.{name}"] = present if there is True else absent
     controls = machine.part(view.run.probe, "virtualization", "vtx", "controls")
     for name, bits in controls.items() if isinstance(controls, Mapping) else ():
-        table[f"vtx.{name}"] = GLYPHS["present"] if machine.part(bits, "may_be_1") is True else GLYPHS["absent"]
+        table[f"vtx.{name}"] = present if machine.part(bits, "may_be_1") is True else absent
     fields = machine.part(view.run.probe, "virtualization", "vtx", "fields")
     for name, value in fields.items() if isinstance(fields, Mapping) else ():
         table[f"vtx.{name}"] = str(value)

@@ -196,7 +196,7 @@ def _what(view: View, texts: Texts) -> tuple[Markup, ...]:
         "what.machine",
         cpu=machine.cpu_name(view, texts),
         cpus=machine.text(view.run.probe, "cpu", "logical_cpus") or texts("unknown"),
-        kernel=machine.kernel_name(view, texts),
+        kernel=str(machine.kernel_name(view, texts)).partition(" #")[0],
         host=machine.host_role(view.run.probe, texts),
     )
     return (words,)

@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 
 import msgspec
 import pytest
-from unit.reports.examples import rich_run
+from unit.reports.examples import oracle_report, rich_run
 
-from vprobe import runfile
+from vprobe import oracles, reports, runfile
 from vprobe.cli import run as vprobe
 from vprobe.model import Run
 
@@ -40,6 +40,18 @@ def test_what_is_extracted_makes_the_same_report(place: Path) -> None:
         assert runfile.load(place / made) == runfile.load(place / original)
 
 
+def test_oracles_go_into_the_page_and_come_out_again(place: Path) -> None:
+    """The page shows the agreements, and --extract gives back the file beside the run."""
+    oracles.save(oracle_report(), place / "oracles.json")
+    assert vprobe(["report", "a.json", "--oracles", "oracles.json"]) == 0
+    assert "2 of 3 measured rows agree" in (place / "report.html").read_text()
+    assert vprobe(["report", "--extract", "report.html", "-o", "out.json"]) == 0
+    assert oracles.load(place / "out-oracles.json") == oracle_report()
+    assert vprobe(["report", "out.json", "--oracles", "out-oracles.json", "-o", "again.html"]) == 0
+    same = (place / "again.html").read_text().replace("out.json", "a.json")
+    assert same == (place / "report.html").read_text()
+
+
 def test_several_runs_are_compared_with_the_first(place: Path) -> None:
     """The page has the comparison, with what differs."""
     run = runfile.load(place / "a.json")
@@ -61,12 +73,40 @@ def test_markdown_goes_to_standard_output(place: Path, capsys: pytest.CaptureFix
     assert (place / "pr.md").read_text() == text
 
 
-def test_a_chart_is_a_file_of_its_own(place: Path) -> None:
-    """Well-formed SVG without script or reference to anything outside."""
-    assert vprobe(["report", "a.json", "--chart", "forest", "-o", "forest.svg"]) == 0
-    root = ElementTree.fromstring((place / "forest.svg").read_text())
+@pytest.mark.parametrize("chart", reports.CHARTS)
+def test_a_chart_is_a_file_of_its_own(place: Path, chart: str) -> None:
+    """Well-formed SVG without script or reference to anything outside; every text lies inside, and twice made it is the same."""
+    assert vprobe(["report", "a.json", "--chart", chart]) == 0
+    assert vprobe(["report", "a.json", "--chart", chart, "-o", "again.svg"]) == 0
+    data = (place / f"{chart}.svg").read_bytes()
+    assert data == (place / "again.svg").read_bytes()
+    root = ElementTree.fromstring(data)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    assert {element.tag.rpartition("}")[2] for element in root.iter()} <= {"svg", "style", "rect", "text", "path"}
+    allowed = {"svg", "g", "title", "style", "rect", "text", "path", "defs", "pattern", "use"}
+    assert {element.tag.rpartition("}")[2] for element in root.iter()} <= allowed
+    references = [value for element in root.iter() for key, value in element.attrib.items() if key.endswith("href")]
+    assert all(value.startswith("#boots-") for value in references)
+    ends = [float(element.attrib["y"]) for element in root.findall("{*}text")]
+    assert max(ends) < float(root.attrib["height"])
+
+
+def test_a_chart_of_chosen_workloads(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--select picks as bench does; a name that matches nothing, and a chart with nothing to show, say so."""
+    assert vprobe(["report", "a.json", "--chart", "strips", "--select", "memory.chase[l*", "--select", "cpu.zlib"]) == 0
+    drawn = (place / "strips.svg").read_text()
+    assert "memory.chase[l1]" in drawn
+    assert "cpu.zlib" in drawn
+    assert "cpu.sha256" not in drawn
+    capsys.readouterr()
+    for arguments, says in (
+        (["--chart", "exits", "--select", "cpu.*"], "exits were not measured"),
+        (["--chart", "forest", "--select", "nope"], "'nope' matches no workload"),
+        (["--select", "cpu.*"], "--select goes with --chart"),
+    ):
+        assert vprobe(["report", "a.json", *arguments]) == 2
+        said = capsys.readouterr().err
+        assert says in said
+        assert said.count("\n") == 1
 
 
 def test_a_gate_leads_the_report(place: Path) -> None:
@@ -87,6 +127,8 @@ def test_a_gate_leads_the_report(place: Path) -> None:
         (["a.json", "--format", "pdf"], 2, "--format"),
         (["a.json", "--rule", "nonsense"], 2, "nonsense"),
         (["a.json", "-o", "no/such/place.html"], 6, "cannot be written"),
+        (["a.json", "--oracles", "missing.json"], 2, "missing.json cannot be read"),
+        (["a.json", "--oracles", "a.json"], 2, "not a table of oracles"),
         (["--extract", "a.json"], 2, "no run is embedded"),
         (["--extract", "missing.html"], 2, "missing.html cannot be read"),
         (["--extract", "a.json", "a.json"], 2, "takes no RUN"),

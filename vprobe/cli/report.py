@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -13,10 +14,11 @@ from vprobe.analysis.gate import gate
 from vprobe.analysis.gate_config import load_config
 from vprobe.analysis.rules import parse_rule
 from vprobe.errors import InvalidFileError, RunError, UsageError
+from vprobe.measure.plan import matches
 from vprobe.model import GateReport, Run
 
 MAXIMUM_PAGE_BYTES = 256 << 20
-DEFAULT_OUTPUT = {"html": "report.html", "markdown": "report.md", "chart": "forest.svg", "extract": "vprobe-run.json"}
+DEFAULT_OUTPUT = {"html": "report.html", "extract": "vprobe-run.json"}
 
 
 @click.command(name="report")
@@ -33,7 +35,12 @@ DEFAULT_OUTPUT = {"html": "report.html", "markdown": "report.md", "chart": "fore
     show_default=True,
     help="markdown: for a pull request; to standard output unless -o is given.",
 )
-@click.option("--chart", type=click.Choice(list(reports.CHARTS)), help="Write only this chart, as an SVG file.")
+@click.option(
+    "--chart",
+    type=click.Choice(list(reports.CHARTS)),
+    help="Write only this chart of the first RUN, as SVG [default: to CHART.svg].",
+)
+@click.option("--select", multiple=True, metavar="GLOB", help="With --chart: only these workloads. May be repeated.")
 @click.option("--rule", "rules", multiple=True, metavar="RULE", help="Judge by this rule, as vprobe gate does.")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML with the table of gate rules.")
 @click.option(
@@ -52,6 +59,7 @@ def command(
     lang: str,
     form: str,
     chart: str | None,
+    select: tuple[str, ...],
     rules: tuple[str, ...],
     config: Path | None,
     oracle_file: Path | None,
@@ -70,13 +78,15 @@ def command(
         raise UsageError("no run file is given", "name one that vprobe bench wrote, such as vprobe-run.json")
     loaded = [(path.name, runfile.load(path)) for path in runs]
     agreements = None if oracle_file is None else oracles.load(oracle_file)
+    if select and chart is None:
+        raise UsageError("--select goes with --chart", "the page and the table show every workload")
     report = _prepare(loaded, _judged(loaded[0][1], rules, config), lang, agreements)
     if chart is not None:
-        _write(output or Path(DEFAULT_OUTPUT["chart"]), reports.CHARTS[chart](report).encode())
+        _write(output or Path(f"{chart}.svg"), reports.CHARTS[chart](_selected(report, select)).encode())
     elif form == "markdown" and output is None:
         click.echo(reports.markdown(report), nl=False)
-    elif form == "markdown":
-        _write(output or Path(DEFAULT_OUTPUT["markdown"]), reports.markdown(report).encode())
+    elif form == "markdown" and output is not None:
+        _write(output, reports.markdown(report).encode())
     else:
         _write(output or Path(DEFAULT_OUTPUT["html"]), reports.html(report).encode())
 
@@ -100,6 +110,18 @@ def _prepare(
         language=language,
         oracles=agreements,
     )
+
+
+def _selected(report: reports.Report, globs: Sequence[str]) -> reports.Report:
+    """The first run of a report with only the workloads that any of the globs matches; all of them without globs."""
+    first = report.measured[0]
+    for glob in globs:
+        if not any(matches(workload.name, glob) for workload in first.run.workloads):
+            names = ", ".join(workload.name for workload in first.run.workloads)
+            raise UsageError(f"--select {glob!r} matches no workload of the run", f"it has {names}"[:400])
+    if globs:
+        first = first.only(lambda name: any(matches(name, glob) for glob in globs))
+    return replace(report, measured=(first,), across=())
 
 
 def _judged(run: Run, rules: Sequence[str], config: Path | None) -> GateReport | None:

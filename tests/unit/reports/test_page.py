@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import time
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import pytest
 from synthetic import synthetic_run
 from vprobe.reports.page import SECTIONS, asset, content_security_policy, integrity
+from vprobe.reports.page import style as page_style
 
 from vprobe import reports
 from vprobe.model import GateReport, GateVerdict, RuleResult
@@ -88,7 +90,7 @@ def test_the_policy_allows_our_style_and_script_and_nothing_else(page: str) -> N
     assert "unsafe" not in policy
     (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
     scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
-    assert [integrity(style), integrity(scripts[0])] == [integrity(asset("report.css")), integrity(asset("report.js"))]
+    assert [integrity(style), integrity(scripts[0])] == [integrity(page_style()), integrity(asset("report.js"))]
     assert len(scripts) == 1
     assert integrity(style) in policy
     assert integrity(scripts[0]) in policy
@@ -138,9 +140,12 @@ def test_hostile_texts_stay_text_elsewhere() -> None:
     markdown = reports.markdown(report)
     assert "<script>" not in markdown.replace("\\<script\\>", "")
     assert "\0" not in markdown
-    chart = reports.CHARTS["forest"](report)
-    assert "<script" not in chart
-    assert "<img" not in chart
+    for draw in reports.CHARTS.values():
+        chart = draw(report)
+        assert "<script" not in chart
+        assert "<img" not in chart
+        assert not set(chart) & {"\0", "\u202e", "\u2066", "\x1b"}
+        ElementTree.fromstring(chart)
     measured = replace_label(report, "\udcff\x00<script>.json")
     reports.html(measured).encode("utf-8")
 

@@ -59,6 +59,6 @@ def test_percent_and_p_never_pretend_precision() -> None:
 
 
 def test_cycles_need_a_clock() -> None:
-    """Without the frequency there is a dash, with it the cycles with thousands set apart."""
+    """Without the frequency there is a dash, with it the cycles, no more digits than were measured, thousands set apart."""
     assert quantities.cycles(43_000, None) == "–"
-    assert quantities.cycles(43_000, 2.6e9) == "111,800"
+    assert quantities.cycles(43_000, 2.6e9) == "112,000"
