@@ -9,6 +9,7 @@ import secrets
 import sys
 import sysconfig
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,16 +85,35 @@ def make_launch(arm: PlannedArm, site: Site, place_in_order: int = 0) -> tuple[L
     return launch, nonce
 
 
+@dataclass(frozen=True)
+class Launched:
+    """A session that has been started and has not answered yet."""
+
+    session: Session
+    channel: Channel
+    nonce: int
+
+    def greeted(self) -> Started:
+        """Wait for its first answer. RunError where there is none."""
+        hello, arrived_ns = self.channel.hello(HELLO_TIMEOUT_S)
+        total = arrived_ns - self.session.launched_ns
+        agent = min(hello.agent_ns, total)
+        return Started(self.session, self.channel, hello, self.nonce, total, total - agent, agent)
+
+
+@contextlib.contextmanager
+def launched(arm: PlannedArm, site: Site, place_in_order: int = 0) -> Iterator[Launched]:
+    """Start an arm's agent; end it on leaving."""
+    launch, nonce = make_launch(arm, site, place_in_order)
+    with arm.environment.start(launch) as session:
+        yield Launched(session, Channel(session, arm.name), nonce)
+
+
 @contextlib.contextmanager
 def started(arm: PlannedArm, site: Site, place_in_order: int = 0) -> Iterator[Started]:
     """Start an arm's agent and wait for its first answer; end it on leaving. RunError where it does not answer."""
-    launch, nonce = make_launch(arm, site, place_in_order)
-    with arm.environment.start(launch) as session:
-        channel = Channel(session, arm.name)
-        hello, arrived_ns = channel.hello(HELLO_TIMEOUT_S)
-        total = arrived_ns - session.launched_ns
-        agent = min(hello.agent_ns, total)
-        yield Started(session, channel, hello, nonce, total, total - agent, agent)
+    with launched(arm, site, place_in_order) as one:
+        yield one.greeted()
 
 
 def check_place(environment: Environment, agent: Started, bare: Mapping[str, Any]) -> None:
@@ -159,8 +179,11 @@ def boot(arms: Sequence[PlannedArm], order: Sequence[str], site: Site, cpus: tup
     bare = next(arm.name for arm in arms if arm.environment.name == BASE)
     with contextlib.ExitStack() as stack:
         this = Boot({}, {}, cpus[0], bare)
-        for place_in_order, name in enumerate(order):
-            this.agents[name] = stack.enter_context(started(by_name[name], site, place_in_order))
+        waiting = {}
+        for place_in_order, name in enumerate(order):  # each starts while others do: that takes longer than measuring
+            waiting[name] = stack.enter_context(launched(by_name[name], site, place_in_order))
+        for name, one in waiting.items():
+            this.agents[name] = one.greeted()
         for name, agent in this.agents.items():
             check_place(by_name[name].environment, agent, this.bare_evidence)
             agent.channel.request({"op": "pin", "cpus": list(cpus)}, Reply, REQUEST_TIMEOUT_S)
@@ -170,6 +193,14 @@ def boot(arms: Sequence[PlannedArm], order: Sequence[str], site: Site, cpus: tup
         finally:
             with contextlib.suppress(RunError, OSError):  # it may be gone already
                 this.wake_only(this.agents)  # what is frozen cannot end in good order
+            end_all([agent.session for agent in this.agents.values()])
+
+
+def end_all(sessions: Sequence[Session]) -> None:
+    """End sessions at the same time: each waits for its processes, not for the other sessions'."""
+    with ThreadPoolExecutor(len(sessions)) as pool:
+        for _ in pool.map(lambda session: session.stop(), sessions):
+            pass
 
 
 @contextlib.contextmanager

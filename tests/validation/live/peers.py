@@ -1,0 +1,164 @@
+"""Today's tools and vprobe on the same work with the same injected change, for about the same time a verdict.
+
+Each function judges base against head, which does `factor` times the work, and says whether its tool calls head slower.
+All run what they measure pinned to one CPU, as vprobe does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from vprobe.measure.plan import PRESETS
+
+from . import loop_agent, sessions
+
+LOOP = 20_000
+COMMAND_LOOP = 1_500_000
+SIDE_S = 2.0
+"""What each side gets; vprobe, which measures both at once, gets twice that."""
+
+BENCHMARK = """
+import os
+def loop(n):
+    for _ in range(n):
+        pass
+def test_loop(benchmark):
+    benchmark(loop, int(os.environ["LOOP"]))
+"""
+
+
+def quiet(words: list[str], directory: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a tool on the measured CPU."""
+    cpu = str(max(os.sched_getaffinity(0)))
+    return subprocess.run(
+        ["taskset", "-c", cpu, *words],
+        cwd=directory,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def pytest_benchmark(factor: float, directory: Path) -> bool:
+    """--benchmark-compare-fail=median:3%, the option that CI recipes use."""
+    (directory / "test_loop.py").write_text(BENCHMARK)
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--benchmark-storage=.", "--rootdir=."]
+    words += [f"--benchmark-max-time={SIDE_S - 0.6}", "--benchmark-warmup=off"]
+    first = quiet([*words, "--benchmark-save=base"], directory, LOOP=str(LOOP))
+    assert first.returncode == 0, first.stdout + first.stderr
+    more = ["--benchmark-compare=0001", "--benchmark-compare-fail=median:3%"]
+    second = quiet([*words, *more], directory, LOOP=str(round(LOOP * factor)))
+    failed = "Performance has regressed" in second.stdout + second.stderr
+    assert failed or second.returncode == 0, second.stdout + second.stderr
+    return failed
+
+
+def command(factor: float) -> str:
+    """The loop as a command, of which the interpreter's start is a sixth."""
+    return f"{sys.executable} -I -S -c 'for _ in range({round(COMMAND_LOOP * factor)}): pass'"
+
+
+def hyperfine(factor: float, directory: Path) -> bool:
+    """hyperfine, and the Welch test of its own scripts at 5 %."""
+    runs = round(SIDE_S / 0.036)
+    words = ["hyperfine", "--style=none", "-N", "--warmup=2", f"--runs={runs}", "--export-json=out.json"]
+    done = quiet([*words, command(1.0), command(factor)], directory)
+    assert done.returncode == 0, done.stderr
+    base, head = (one["times"] for one in json.loads((directory / "out.json").read_text())["results"])
+    p = float(stats.ttest_ind(head, base, equal_var=False).pvalue)
+    return p < 0.05 and float(np.mean(head)) > float(np.mean(base))
+
+
+def pyperf(factor: float, directory: Path) -> bool:
+    """pyperf timeit --fast, with fewer processes so that a side takes SIDE_S, and compare_to."""
+    words = [sys.executable, "-m", "pyperf", "timeit", "--fast", "-p", "2", "-q"]
+    for name, work in (("base", LOOP), ("head", round(LOOP * factor))):
+        done = quiet([*words, "-o", f"{name}.json", f"for _ in range({work}): pass"], directory)
+        assert done.returncode == 0, done.stderr
+    said = quiet([sys.executable, "-m", "pyperf", "compare_to", "base.json", "head.json"], directory).stdout
+    return "slower" in said and "not significant" not in said
+
+
+SAMPLER = """
+import json, sys, time
+def loop(n):
+    for _ in range(n):
+        pass
+n, seconds = int(sys.argv[1]), float(sys.argv[2])
+clock = time.perf_counter
+end, calls = clock() + seconds / 4, 0
+while clock() < end:
+    loop(n); calls += 1
+per_sample = max(1, round(calls * 3 / 100))
+samples = []
+for _ in range(100):
+    begin = clock()
+    for _ in range(per_sample): loop(n)
+    samples.append((clock() - begin) / per_sample)
+print(json.dumps(samples))
+"""
+
+
+def bootstrap(factor: float, directory: Path) -> bool:
+    """As criterion.rs judges: 100 samples a side after a warm-up; a t test by the bootstrap of both together at 5 %, and the
+    bootstrapped interval of the change wholly above its noise threshold of 1 %."""
+    sides = []
+    for work in (LOOP, round(LOOP * factor)):
+        done = quiet([sys.executable, "-c", SAMPLER, str(work), str(SIDE_S - 0.1)], directory)
+        sides.append(np.array(json.loads(done.stdout)))
+    base, head = sides
+    random = np.random.default_rng()
+
+    def t_of(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        spread = one.var(axis=-1, ddof=1) / one.shape[-1] + other.var(axis=-1, ddof=1) / other.shape[-1]
+        return np.asarray((one.mean(axis=-1) - other.mean(axis=-1)) / np.sqrt(spread))
+
+    mixed = np.concatenate([base, head])
+    resampled = random.choice(mixed, (10_000, 2, len(base)))
+    p = float(np.mean(np.abs(t_of(resampled[:, 0], resampled[:, 1])) >= abs(float(t_of(head, base)))))
+    changes = random.choice(head, (10_000, len(head))).mean(axis=1) / random.choice(base, (10_000, len(base))).mean(
+        axis=1
+    )
+    return p < 0.05 and float(np.percentile(changes, 2.5)) > 1.01
+
+
+def vprobe_blocks(factor: float, directory: Path) -> bool:
+    """vprobe: the loop in blocks, and the gate at the limit 0 %."""
+    del directory
+    run, _ = sessions.session(PRESETS["quick"], [loop_agent.NAME], {"head": factor})
+    return sessions.fails(sessions.verdicts(run, "head")[loop_agent.NAME])
+
+
+def vprobe_command(factor: float, directory: Path) -> bool:
+    """vprobe --command: the commands that hyperfine runs, and the gate at the limit 0 %."""
+    del directory
+    preset = replace(PRESETS["quick"], command_budget_ns=300_000_000)
+    run, _ = sessions.session(preset, [], {"head": factor}, {"base": command(1.0), "head": command(factor)})
+    return sessions.fails(sessions.verdicts(run, "head")["command.run"])
+
+
+TOOLS: dict[str, Callable[[float, Path], bool]] = {
+    "pytest-benchmark --benchmark-compare-fail=median:3%": pytest_benchmark,
+    "hyperfine and Welch's test": hyperfine,
+    "pyperf --fast and compare_to": pyperf,
+    "criterion-like bootstrap": bootstrap,
+    "vprobe, a loop in blocks": vprobe_blocks,
+    "vprobe --command": vprobe_command,
+}
+
+
+def judge(tool: str, factor: float) -> bool:
+    """One verdict of one tool, in a directory of its own."""
+    with tempfile.TemporaryDirectory(prefix="vprobe-peers-") as directory:
+        return TOOLS[tool](factor, Path(directory))
