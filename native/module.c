@@ -20,14 +20,23 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* PyModule_AddObjectRef is not in the limited API of Python 3.9, which agents on other machines may have. */
+static int add_object(PyObject *module, const char *name, PyObject *object) {
+    Py_INCREF(object);
+    int status = PyModule_AddObject(module, name, object);
+    if (status == -1)
+        Py_DECREF(object);
+    return status;
+}
+
 static int add_types(PyObject *module) {
     PyObject *host = PyType_FromModuleAndSpec(module, &kernel_host_spec, NULL);
     if (host == NULL)
         return -1;
     PyObject *microvm = PyType_FromModuleAndSpec(module, &microvm_spec, host);
-    int status = microvm == NULL ? -1 : PyModule_AddObjectRef(module, "KernelHost", host);
+    int status = microvm == NULL ? -1 : add_object(module, "KernelHost", host);
     if (status == 0)
-        status = PyModule_AddObjectRef(module, "MicroVM", microvm);
+        status = add_object(module, "MicroVM", microvm);
     Py_XDECREF(microvm);
     Py_DECREF(host);
     return status;

@@ -4,7 +4,7 @@
 #define VPROBE_NATIVE_H
 
 #define PY_SSIZE_T_CLEAN
-#define Py_LIMITED_API 0x030b0000
+#define Py_LIMITED_API 0x03090000
 #include "target.h"
 
 #include <Python.h>

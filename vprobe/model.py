@@ -64,14 +64,18 @@ class Arm(Record, frozen=True):
 
 
 class EnvironmentRecord(Record, frozen=True):
-    """An environment as it took part in a run. `evidence` is what its first session saw from inside."""
+    """An environment as it took part in a run. `evidence` is what its first session saw from inside.
+
+    `virt_class` is None, and `probe` the document of its own probe, where only a look from inside tells what it is.
+    """
 
     name: str
-    virt_class: VirtClass = msgspec.field(name="class")
+    virt_class: VirtClass | None = msgspec.field(name="class")
     version: str
     python_hash: str
     vprobe_hash: str
     evidence: dict[str, Any]
+    probe: dict[str, Any] | None = None
 
 
 class WorkloadRecord(Record, frozen=True):

@@ -6,7 +6,18 @@ only these words imports them from here.
 
 from __future__ import annotations
 
-from enum import StrEnum
+import sys
+
+if sys.version_info >= (3, 11):
+    from enum import StrEnum as StrEnum  # novermin
+else:  # agents on other machines
+    from enum import Enum
+
+    class StrEnum(str, Enum):  # noqa: UP042 - it is the very class that is missing
+        """What Python 3.11 brings: members are strings, also where they are formatted."""
+
+        __str__ = str.__str__
+        __format__ = str.__format__
 
 
 class State(StrEnum):

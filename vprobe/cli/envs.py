@@ -27,12 +27,17 @@ def complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) 
     return [CompletionItem(f"{before}{comma}{name}") for name in fitting]
 
 
+def class_of(environment: Environment, found: Available | Unavailable) -> str:
+    """Its class, or that this is as probed over there."""
+    return str(environment.virt_class or (isinstance(found, Available) and found.virt_class) or "as-probed")
+
+
 def as_json(rows: Sequence[Row]) -> str:
     """The array that scripts read."""
     table = [
         {
             "name": environment.name,
-            "class": str(environment.virt_class),
+            "class": class_of(environment, found),
             "available": isinstance(found, Available),
             "reason": found.reason if isinstance(found, Unavailable) else None,
             "remedy": found.remedy or None if isinstance(found, Unavailable) else None,
@@ -60,7 +65,7 @@ def as_table(rows: Sequence[Row]) -> Table:
         table.add_column(heading, no_wrap=heading in ("ENVIRONMENT", "CLASS"), overflow="fold")
     for environment, found in rows:
         mark = Text("✔ yes", "green") if isinstance(found, Available) else Text("✘ no", "red")
-        table.add_row(environment.name, str(environment.virt_class), mark, describe(found))
+        table.add_row(Text(environment.name), class_of(environment, found), mark, describe(found))
     return table
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vprobe.errors import UsageError
-from vprobe.model import VirtClass
+from vprobe.states import VirtClass
 
 GROUP = "vprobe.environments"
 BUILT_IN = {
@@ -37,15 +37,22 @@ BUILT_IN = {
     "docker": "docker",
     "kvm": "kvm",
     "qemu-user": "qemu_user",
+    "ssh:localhost": "ssh",
 }
 """Name -> module of this package, in the order in which they are shown. Listed so that no name loads a module."""
+ARGUMENTS = {"ssh": "HOST"}
+"""Kinds whose names carry an argument, and what it is called."""
 
 
 @dataclass(frozen=True)
 class Available:
-    """The environment can run here. `version` names the engine and its version, "" for none."""
+    """The environment can run here. `version` names the engine and its version, "" for none.
+
+    `virt_class`: what it turned out to be, for an environment that cannot say so beforehand.
+    """
 
     version: str = ""
+    virt_class: VirtClass | None = None
 
 
 @dataclass(frozen=True)
@@ -64,14 +71,20 @@ class Launch:
     `argv` is to be executed with the same paths inside as outside. `read_only_paths` must be visible inside, at their own
     paths (interpreter, package, the user's work tree); `scratch` is an existing host directory that is writable inside at
     its own path. `session_dir` is the session's own directory on the host, removed by its supervisor in any case.
+
+    `variables` are set wherever it runs; `host_variables`, the user's own, only on this machine.
+    `agent`: the agent's options, where `argv` runs vprobe's agent; an environment that does not show the host's files brings
+    the agent there by itself (see shipment).
     """
 
     argv: tuple[str, ...]
     session_dir: Path
     scratch: Path
     variables: Mapping[str, str] = field(default_factory=dict)
+    host_variables: Mapping[str, str] = field(default_factory=dict)
     read_only_paths: tuple[Path, ...] = ()
     working_directory: Path | None = None
+    agent: str | None = None
 
 
 class Session(Protocol):
@@ -118,8 +131,8 @@ class Environment(Protocol):
         """As the user names it, with the argument after a colon where there is one."""
 
     @property
-    def virt_class(self) -> VirtClass:
-        """What kind of boundary it is."""
+    def virt_class(self) -> VirtClass | None:
+        """What kind of boundary it is; None where that is as probed over there."""
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -153,9 +166,12 @@ def names() -> tuple[str, ...]:
 
 def get(name: str) -> Environment:
     """The environment of that name. UsageError if there is none."""
-    kind = name.partition(":")[0]
-    if kind in BUILT_IN:
-        module = importlib.import_module(f"{__name__}.{BUILT_IN[kind]}")
+    kind, colon, argument = name.partition(":")
+    if kind in ARGUMENTS and not argument:
+        raise UsageError(f"{kind} needs to be told where: {kind}:{ARGUMENTS[kind]}")
+    known = BUILT_IN.get(name) or (kind if colon and kind in ARGUMENTS else None)
+    if known:
+        module = importlib.import_module(f"{__name__}.{known}")
         found: Environment = module.environment(name)
         return found
     for point in metadata.entry_points(group=GROUP, name=kind):

@@ -83,7 +83,7 @@ def agent_variables(launch: Launch) -> dict[str, str]:
     """The variables that an agent gets, alike behind every boundary."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     mark = {supervisor.SESSION_VARIABLE: str(launch.session_dir)}
-    return {"PATH": os.defpath, "LANG": "C.UTF-8", **kept, **launch.variables, **mark}
+    return {"PATH": os.defpath, "LANG": "C.UTF-8", **kept, **launch.host_variables, **launch.variables, **mark}
 
 
 def engine_variables(launch: Launch) -> dict[str, str]:

@@ -157,6 +157,9 @@ def run_of(session_dir: Path) -> Path | None:
 
 def sweep_session(session_dir: Path) -> None:
     """End and remove what is left of a session whose supervisor is dead."""
+    if not Path(supervisor.__file__).exists():  # in the zipapp, on another machine, where no session has mounts
+        supervisor.sweep(str(session_dir))
+        return
     command = [sys.executable, "-I", "-S", supervisor.__file__, "--sweep", str(session_dir)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SWEEP_TIMEOUT_S, check=False)
     if done.returncode:

@@ -11,14 +11,26 @@ from vprobe.errors import VprobeError
 WORKERS = 4
 
 
+_answers: dict[int, tuple[Environment, Available | Unavailable]] = {}
+
+
 def ask(environment: Environment) -> Available | Unavailable:
     """Its own answer; a check that breaks is a reason, too, since one environment must not hide the others."""
+    answer: Available | Unavailable
     try:
-        return environment.availability()
+        answer = environment.availability()
     except VprobeError as error:
-        return Unavailable(error.message, error.hint)
+        answer = Unavailable(error.message, error.hint)
     except Exception as error:  # an environment of another package may raise anything
-        return Unavailable(f"its availability check failed: {type(error).__name__}: {error}"[:300], "report it")
+        answer = Unavailable(f"its availability check failed: {type(error).__name__}: {error}"[:300], "report it")
+    _answers[id(environment)] = environment, answer
+    return answer
+
+
+def answer_of(environment: Environment) -> Available | Unavailable:
+    """What it answered last, or its answer now: a run wants to know several times, and each trial takes its time."""
+    known = _answers.get(id(environment))
+    return known[1] if known else ask(environment)
 
 
 def survey(environments: Sequence[Environment]) -> tuple[Available | Unavailable, ...]:

@@ -28,6 +28,8 @@ except ImportError:
 
 MAX_LINE_BYTES = 64 * 1024
 MAX_ITERATIONS = 1 << 40
+CALIBRATION_NS = 50_000_000
+PART_CHARACTERS = 16 * 1024
 TAIL_BYTES = 4096
 """How much of a failed command's output goes into the answer."""
 
@@ -221,7 +223,9 @@ class Agent:
     def __init__(self, options: dict[str, Any]) -> None:
         self.executor = str(options.get("executor", "native"))
         self.nonce = int(options.get("nonce", 0))
-        self.ns_per_tick = float(options.get("ns_per_tick", 1.0))
+        self._ns_per_tick = 0.0 if options.get("clock") == "own" else float(options.get("ns_per_tick", 1.0))
+        self.all_cpus: set[int] = set()  # as it was before the first pin
+        self.own_cpus = options.get("cpus") == "own"
         self.scratch = str(options.get("scratch", "/tmp"))  # noqa: S108 - always given by the controller
         self.place: dict[str, Any] = {"storage": str(options.get("storage", ""))}
         self.runners: dict[int, Any] = {}
@@ -233,7 +237,16 @@ class Agent:
             "ping": self.ping,
             "command": self.command,
             "evidence": self.evidence,
+            "probe": self.probe,
         }
+        self.probed = ""
+
+    @property
+    def ns_per_tick(self) -> float:
+        """ns a tick of the clock that kernels read; of another machine's clock the controller knows nothing."""
+        if not self._ns_per_tick and native is not None:
+            self._ns_per_tick = native.calibrate_tsc(CALIBRATION_NS)
+        return self._ns_per_tick
 
     def hello(self) -> dict[str, Any]:
         """The first message: who answers, and what it sees around itself."""
@@ -277,8 +290,27 @@ class Agent:
         return {}
 
     def pin(self, request: dict[str, Any]) -> dict[str, Any]:
-        os.sched_setaffinity(0, [int(cpu) for cpu in request["cpus"]])
+        cpus = [int(cpu) for cpu in request["cpus"]]
+        self.all_cpus = self.all_cpus or os.sched_getaffinity(0)
+        try:
+            os.sched_setaffinity(0, cpus)
+        except OSError:
+            if not self.own_cpus:
+                raise
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-len(cpus) :])  # another machine has other numbers
         return {}
+
+    def probe(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The probe's document of this place as JSON text, a part at a time: answers are bounded."""
+        if not self.probed:
+            from vprobe.probe import probe_host  # noqa: PLC0415 - only a place that is not the host is asked
+
+            pinned = os.sched_getaffinity(0)
+            os.sched_setaffinity(0, self.all_cpus or pinned)  # it looks at every CPU
+            self.probed = json.dumps(probe_host().document())
+            os.sched_setaffinity(0, pinned)
+        offset = bounded(request, "offset", len(self.probed))
+        return {"text": self.probed[offset : offset + PART_CHARACTERS], "total": len(self.probed)}
 
     def command(self, request: dict[str, Any]) -> dict[str, Any]:
         return run_command(request, self.scratch)

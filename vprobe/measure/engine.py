@@ -18,6 +18,7 @@ import msgspec
 from vprobe import __version__
 from vprobe.environments import Available
 from vprobe.environments.sessions import open_run
+from vprobe.environments.survey import answer_of
 from vprobe.measure import whole_sessions
 from vprobe.measure.calibration import BlockSize, calibrate, settle, warm_iterations
 from vprobe.measure.channel import Channel
@@ -26,7 +27,7 @@ from vprobe.measure.journal import Journal, Line
 from vprobe.measure.plan import BASE, COMMAND, Plan, PlannedArm, Task
 from vprobe.measure.protocol import PrepareReply
 from vprobe.measure.schedule import draw_rows, visit_source
-from vprobe.measure.sessions import Boot, Site, boot, controller_beside
+from vprobe.measure.sessions import Boot, Site, boot, controller_beside, probed
 from vprobe.measure.variants import check_out
 from vprobe.measure.visit import Watch, finished, prepare, release, round_ns, run_rounds
 from vprobe.model import EnvironmentRecord, Run, Skipped, Visit
@@ -169,15 +170,20 @@ class Engine:
         for arm in self.plan.arms:
             if arm.environment.name in self.records:
                 continue
-            found = arm.environment.availability()
-            hashes = this.hashes[arm.name]
+            found, hashes = answer_of(arm.environment), this.hashes[arm.name]
+            version = found.version if isinstance(found, Available) else ""
+            virt_class, probe = arm.environment.virt_class, None
+            if virt_class is None:  # what it is only a look from inside tells
+                virt_class = found.virt_class if isinstance(found, Available) else None
+                probe = probed(this.channel(arm.name))
             self.records[arm.environment.name] = EnvironmentRecord(
                 name=arm.environment.name,
-                virt_class=arm.environment.virt_class,
-                version=found.version if isinstance(found, Available) else "",
+                virt_class=virt_class,
+                version=version,
                 python_hash=hashes.python_hash,
                 vprobe_hash=hashes.vprobe_hash,
                 evidence=this.agents[arm.name].hello.evidence,
+                probe=probe,
             )
 
     def _canary(self, this: Boot) -> Channel | None:
@@ -303,7 +309,7 @@ def plan_hash(plan: Plan) -> str:
 def _empty_run(plan: Plan, probe: dict[str, Any]) -> Run:
     engines = {}
     for arm in plan.arms:
-        found = arm.environment.availability()
+        found = answer_of(arm.environment)
         if isinstance(found, Available) and found.version:
             engines[arm.environment.name] = found.version
     return Run(

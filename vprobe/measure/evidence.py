@@ -64,6 +64,12 @@ def cpuid_signature() -> str | None:
     return struct.pack("<3I", ebx, ecx, edx).rstrip(b"\0").decode("latin-1")
 
 
+def connection() -> str | None:
+    """A digest of what sshd says of the connection that this process came through; None outside of one (ssh(1))."""
+    said = os.environ.get("SSH_CONNECTION")
+    return hashlib.sha256(said.encode()).hexdigest()[:16] if said else None  # no addresses: run files are shown around
+
+
 def boundary() -> dict[str, Any]:
     """What tells one place from another. Keys that cannot be read hold None."""
     root = os.stat("/")
@@ -76,32 +82,39 @@ def boundary() -> dict[str, Any]:
         "cgroup": _text("/proc/self/cgroup"),
         "hostname": os.uname().nodename[:64],
         "pid": os.getpid(),
+        "connection": connection(),
     }
 
 
-def _hash_files(paths: list[str]) -> str:
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _hash(contents: list[bytes]) -> str:
     digest = hashlib.sha256()
-    for path in paths:
-        with open(path, "rb") as file:
-            digest.update(hashlib.sha256(file.read()).digest())
+    for content in contents:
+        digest.update(hashlib.sha256(content).digest())
     return digest.hexdigest()
 
 
 def python_hash() -> str:
     """SHA-256 over the interpreter's version and its executable's bytes."""
     text = hashlib.sha256(sys.version.encode()).hexdigest()
-    return hashlib.sha256((text + _hash_files([os.path.realpath(sys.executable)])).encode()).hexdigest()
+    return hashlib.sha256((text + _hash([_read(os.path.realpath(sys.executable))])).encode()).hexdigest()
 
 
 def vprobe_hash() -> str:
     """SHA-256 over the agent's own files: suites, agent, native extension."""
-    import vprobe.suites  # noqa: PLC0415 - only this function needs it
+    import pkgutil  # noqa: PLC0415 - only this function needs them
 
-    package = os.path.dirname(os.path.abspath(__file__))
-    suite = os.path.dirname(os.path.abspath(vprobe.suites.__file__))
-    paths = [os.path.join(package, name) for name in ("agent.py", "evidence.py")]
-    paths += sorted(os.path.join(suite, name) for name in os.listdir(suite) if name.endswith(".py"))
+    import vprobe.suites  # noqa: PLC0415
+
+    package, suite = (os.path.dirname(os.path.abspath(file)) for file in (__file__, vprobe.suites.__file__))
+    names = sorted(module.name for module in pkgutil.iter_modules([suite]))
+    paths = [f"{package}/agent.py", f"{package}/evidence.py", *(f"{suite}/{name}.py" for name in ["__init__", *names])]
+    contents = [__spec__.loader.get_data(path) for path in paths]  # type: ignore[union-attr] # also out of a zipapp
     native = sys.modules.get("vprobe._native")
     if native is not None and native.__file__:
-        paths.append(native.__file__)
-    return _hash_files(paths)
+        contents.append(_read(native.__file__))
+    return _hash(contents)

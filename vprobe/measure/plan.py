@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vprobe import environments
 from vprobe.environments import Environment, Unavailable
+from vprobe.environments.survey import survey
 from vprobe.errors import UnavailableError, UsageError
 from vprobe.measure.schedule import williams_square
 from vprobe.measure.variants import NO_VARIANT, Variant
@@ -152,9 +153,8 @@ def choose_environments(names: Sequence[str]) -> tuple[tuple[Environment, ...], 
     wanted = list(environments.names()) if automatic else list(dict.fromkeys(names))
     wanted = [BASE, CONTROL, *[name for name in wanted if name not in (BASE, CONTROL)]]
     chosen, left_out = [], []
-    for name in wanted:
-        environment = environments.get(name)
-        found = environment.availability()
+    known = [environments.get(name) for name in wanted]
+    for name, environment, found in zip(wanted, known, survey(known), strict=True):
         if not isinstance(found, Unavailable):
             chosen.append(environment)
         elif automatic:

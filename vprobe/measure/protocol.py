@@ -60,6 +60,13 @@ class CommandReply(Reply, frozen=True, kw_only=True):
     output: Text = ""
 
 
+class ProbeReply(Reply, frozen=True, kw_only=True):
+    """A part of the probe's document, and how many characters it has in all."""
+
+    text: Annotated[str, msgspec.Meta(max_length=16384)] = ""
+    total: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)] = 0
+
+
 class EvidenceReply(Reply, frozen=True, kw_only=True):
     """Hashes of what runs inside."""
 

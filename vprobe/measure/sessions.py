@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 import vprobe
 from vprobe import suites
 from vprobe.environments import Environment, Launch, Session
@@ -21,7 +23,7 @@ from vprobe.environments.sessions import RunDirectory
 from vprobe.errors import RunError
 from vprobe.measure.channel import Channel
 from vprobe.measure.plan import BASE, PlannedArm
-from vprobe.measure.protocol import EvidenceReply, Hello, Reply
+from vprobe.measure.protocol import EvidenceReply, Hello, ProbeReply, Reply
 
 HELLO_TIMEOUT_S = 60.0
 REQUEST_TIMEOUT_S = 30.0
@@ -67,18 +69,22 @@ def make_launch(arm: PlannedArm, site: Site, place_in_order: int = 0) -> tuple[L
     """
     nonce = secrets.randbits(96)
     place = arm.variant.tree or site.working_directory
-    options = {
-        "storage": str(site.run.scratch / f"storage-{place_in_order}"),
-        **arm.environment.agent_options(),
-        "nonce": nonce,
-        "ns_per_tick": site.ns_per_tick,
-        "scratch": str(site.run.scratch),
-    }
+    options = json.dumps(
+        {
+            "storage": str(site.run.scratch / f"storage-{place_in_order}"),
+            **arm.environment.agent_options(),
+            "nonce": nonce,
+            "ns_per_tick": site.ns_per_tick,
+            "scratch": str(site.run.scratch),
+        }
+    )
     launch = Launch(
-        argv=(sys.executable, "-m", "vprobe.measure.agent", json.dumps(options)),
+        argv=(sys.executable, "-m", "vprobe.measure.agent", options),
         session_dir=site.run.new_session(),
         scratch=site.run.scratch,
-        variables={**site.variables, **arm.variant.variables},
+        variables=arm.variant.variables,
+        host_variables=site.variables,
+        agent=options,
         read_only_paths=(*code_paths(), place),
         working_directory=place,
     )
@@ -139,6 +145,21 @@ def refuse_impostor(environment: Environment, seen: Mapping[str, Any], bare: Map
             )
     if "microvm.nonce" in environment.boundary and int(_look_up(seen, "microvm.nonce")) != nonce:
         raise RunError(f"{environment.name}: the micro-VM does not show the number that was planted in it")
+
+
+def probed(channel: Channel) -> dict[str, Any]:
+    """The document of the probe as it comes out inside. RunError where it is none."""
+    text, total = "", 1
+    while len(text) < total:
+        reply = channel.request({"op": "probe", "offset": len(text)}, ProbeReply, HELLO_TIMEOUT_S)
+        text, total = text + reply.text, reply.total
+        if not reply.text:
+            break
+    try:
+        document = msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise RunError(f"{channel.name}: what its probe says is not JSON: {error}") from None
+    return document
 
 
 @dataclass

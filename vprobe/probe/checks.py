@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 
 from vprobe.probe.facts import Fact
 from vprobe.probe.record import Record
 from vprobe.probe.report import HostReport
-from vprobe.states import State
+from vprobe.states import State, StrEnum
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import errno as errno_names
 from collections.abc import Mapping
-from enum import StrEnum
 from types import MappingProxyType
 
 from vprobe.probe.record import Record
+from vprobe.states import StrEnum
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

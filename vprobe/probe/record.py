@@ -9,7 +9,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, ClassVar, Self, dataclass_transform
+    from typing import Any, ClassVar, Self, dataclass_transform  # novermin
 else:
 
     def dataclass_transform(**_):
@@ -30,7 +30,7 @@ class Record:
         names = self._names
         if len(values) > len(names):
             raise TypeError(f"{type(self).__name__} has {len(names)} fields, {len(values)} values were given")
-        state = dict(zip(names, values, strict=False))
+        state = dict(zip(names, values))
         for name in named:
             if name in state or name not in names:
                 raise TypeError(f"{type(self).__name__}: {name} is no field, or was given twice")

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_READ = __spec__.loader.get_data  # type: ignore[union-attr] # also out of the zipapp that agents travel in
 _DATA = dirname(__file__) + "/data"  # noqa: PTH120 - pathlib would cost more than reading the tables
 
 
 @cache
 def table(name: str) -> Any:
     """Content of data/NAME.json. The caller must not change it."""
-    with open(f"{_DATA}/{name}.json", "rb") as stream:  # noqa: PTH123 - as above
-        return json.loads(stream.read())
+    return json.loads(_READ(f"{_DATA}/{name}.json"))

@@ -55,7 +55,7 @@ def inconsistent_cpus(raw: Raw) -> list[dict[str, Any]]:
 
 def _masked(leaf: int, registers: Registers) -> Registers:
     hidden = XEN_VIRTUAL_CPU if leaf & XEN_LEAF_MASK == XEN_LEAF else IDENTITIES.get(leaf, (0, 0, 0, 0))
-    a, b, c, d = (register & ~mask & ALL for register, mask in zip(registers, hidden, strict=True))
+    a, b, c, d = (registers[i] & ~hidden[i] & ALL for i in range(4))
     return a, b, c, d
 
 

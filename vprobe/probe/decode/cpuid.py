@@ -7,10 +7,10 @@ basic leaf (Intel SDM vol. 2A, CPUID). Hypervisor leaves exist only where CPUID.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from functools import cached_property
 
 from vprobe.probe.raw import Leaves, Registers
+from vprobe.states import StrEnum
 
 EAX, EBX, ECX, EDX = range(4)
 REGISTER_NUMBERS = {"eax": EAX, "ebx": EBX, "ecx": ECX, "edx": EDX}

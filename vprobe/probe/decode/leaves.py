@@ -40,7 +40,7 @@ class DecodedLeaf(Record):
             "leaf": f"{self.leaf:#010x}",
             "subleaf": self.subleaf,
             "name": self.name or None,
-            "registers": {name: f"{value:#010x}" for name, value in zip(REGISTER_NAMES, self.registers, strict=True)},
+            "registers": dict(zip(REGISTER_NAMES, map("{:#010x}".format, self.registers))),
             "decoded": self.decoded,
             "fields": dict(self.fields),
             "flags": list(self.flags),
