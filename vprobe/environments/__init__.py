@@ -81,10 +81,10 @@ class Launch:
     session_dir: Path
     scratch: Path
     variables: Mapping[str, str] = field(default_factory=dict)
-    host_variables: Mapping[str, str] = field(default_factory=dict)
     read_only_paths: tuple[Path, ...] = ()
     working_directory: Path | None = None
     agent: str | None = None
+    host_variables: Mapping[str, str] = field(default_factory=dict)
 
 
 class Session(Protocol):
