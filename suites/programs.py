@@ -18,7 +18,7 @@ def bodies() -> Callable[[], float]:
     masses = [39.47, 0.037, 0.011, 0.0017, 0.002]
 
     def advance() -> float:
-        for i, (here, speed, mass) in enumerate(zip(positions, speeds, masses, strict=True)):
+        for i, (here, speed, mass) in enumerate(zip(positions, speeds, masses)):
             for j in range(i + 1, len(positions)):
                 there, other = positions[j], speeds[j]
                 dx, dy, dz = here[0] - there[0], here[1] - there[1], here[2] - there[2]
@@ -26,7 +26,7 @@ def bodies() -> Callable[[], float]:
                 for axis, distance in enumerate((dx, dy, dz)):
                     speed[axis] -= distance * masses[j] * pull
                     other[axis] += distance * mass * pull
-        for here, speed in zip(positions, speeds, strict=True):
+        for here, speed in zip(positions, speeds):
             for axis in range(3):
                 here[axis] += 0.001 * speed[axis]
         return positions[0][0]
