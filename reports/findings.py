@@ -29,11 +29,12 @@ _INTEREST = (
 
 @dataclass(frozen=True)
 class Cost:
-    """An arm over all its workloads: suites that cost nothing measurable, and what is slower, worst first."""
+    """An arm over all its workloads: suites that cost nothing measurable, what is slower and what faster, the farthest first."""
 
     arm: ArmView
     quiet_suites: tuple[str, ...]
     slower: tuple[Comparison, ...]
+    faster: tuple[Comparison, ...]
     compared: int
 
 
@@ -56,7 +57,8 @@ def cost(view: View, arm: ArmView) -> Cost:
     quiet = [suite for suite in suites if all(is_quiet(row) for row in rows if suite_of(row.workload) == suite)]
     slower = [row for row in rows if row.verdict is Verdict.SLOWER]
     slower.sort(key=lambda row: -(row.ratio or 0))
-    return Cost(arm, tuple(quiet), tuple(slower), len(rows))
+    faster = sorted((row for row in rows if row.verdict is Verdict.FASTER), key=lambda row: row.ratio or 0)
+    return Cost(arm, tuple(quiet), tuple(slower), tuple(faster), len(rows))
 
 
 def costs(view: View) -> list[Cost]:
@@ -91,26 +93,9 @@ def suite_words(suite: str, texts: Texts) -> Markup:
     return texts.get(f"suite.{suite}.words") or texts("workload_name", name=suite or "*")
 
 
-def sentence(one: Cost, texts: Texts) -> Markup:
-    """The one sentence that matters about an arm."""
-    quiet = texts.joined([suite_words(suite, texts) for suite in one.quiet_suites[:3]])
-    slow = texts.joined([_slow(row, texts) for row in one.slower[:2]])
-    if one.slower and one.quiet_suites:
-        return texts("verdict.mixed", arm=one.arm.name, quiet=quiet, slow=slow)
-    if one.slower:
-        return texts("verdict.slow", arm=one.arm.name, slow=slow)
-    if all_quiet(one):
-        return texts("verdict.quiet", arm=one.arm.name, count=one.compared)
-    return texts("verdict.open", arm=one.arm.name, count=one.compared)
-
-
 def all_quiet(one: Cost) -> bool:
     """Whether no suite of an arm costs anything measurable."""
     return not one.slower and len(one.quiet_suites) > 0
-
-
-def _slow(row: Comparison, texts: Texts) -> Markup:
-    return texts("cost.for", cost=cost_words(row.ratio or 1, texts), workload=workload_words(row.workload, texts))
 
 
 @dataclass(frozen=True)

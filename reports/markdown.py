@@ -8,7 +8,7 @@ from vprobe.analysis.exporters.escape import markdown as escape
 from vprobe.analysis.exporters.markdown import markdown_text
 from vprobe.model import GateVerdict
 
-from . import findings
+from . import findings, headlines
 from .printable import NARROW_SPACE
 from .report import Report
 from .sections import verdict
@@ -31,7 +31,7 @@ def _lines(report: Report) -> Iterator[str]:
             yield f"## {literal(view.label)}\n"
         if report.gate is not None and view.index == 0:
             yield from _gate(report)
-        yield f"**{literal(verdict.headline(view, findings.costs(view), texts).striptags())}**\n"
+        yield f"**{literal(headlines.headline(view, findings.costs(view), texts).striptags())}**\n"
         yield f"{literal(verdict.floor_words(view, texts).striptags())}\n"
         yield f"<details><summary>{texts('heatmap.title')}</summary>\n"
         yield markdown_text(view.comparisons, view.run)

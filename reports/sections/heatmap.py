@@ -15,6 +15,8 @@ from ..report import Report, Section
 from ..texts import Texts
 from ..view import ArmView, Role, View, WorkloadView
 
+_ELSEWHERE = ("exits", "lifecycle")
+"""Suites with a section of their own, where values without a ratio are shown."""
 _LEVELS = (1.02, 1.05, 1.1, 1.25, 2.0)
 
 
@@ -82,7 +84,11 @@ def table(view: View, texts: Texts) -> Table:
     compared = {row.workload for row in view.comparisons.comparisons if row.ratio is not None}
     groups = []
     for suite, members in view.suites:
-        rows = tuple(_row(view, workload, shown, texts) for workload in members if workload.key in compared)
+        rows = tuple(
+            _row(view, workload, shown, texts)
+            for workload in members
+            if workload.key in compared or suite not in _ELSEWHERE
+        )
         if rows:
             groups.append((texts.get(f"suite.{suite}.name") or suite or texts("suite.none"), rows))
     counts = Counter(row.verdict for row in view.comparisons.comparisons if row.ratio is not None and row.verdict)
@@ -90,7 +96,7 @@ def table(view: View, texts: Texts) -> Table:
         view=view,
         columns=tuple(_column(view, arm, texts) for arm in shown),
         groups=tuple(groups),
-        without_ratio=tuple(workload for workload in view.workloads if workload.key not in compared),
+        without_ratio=tuple(one for one in view.workloads if one.key not in compared and one.suite in _ELSEWHERE),
         verdicts=tuple((verdict.value, GLYPHS[verdict], counts[verdict]) for verdict in Verdict if counts[verdict]),
     )
 
@@ -159,7 +165,7 @@ def ratio_cell(row: Comparison, href: str, texts: Texts) -> Cell:
         glyph=GLYPHS[verdict],
         word=texts(f"word.{verdict}"),
         main=quantities.ratio(row.ratio) + "×",
-        small=quantities.ratio_range(row.low, row.high),
+        small=quantities.ratio_range(row.low, row.high) if row.low is not None else "",
     )
 
 

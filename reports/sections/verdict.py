@@ -8,16 +8,17 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from vprobe.analysis.estimate import minimum_boots
 from vprobe.model import Comparison, GateReport, GateVerdict, Verdict, VirtClass
 
-from .. import findings, machine, quantities
+from .. import findings, headlines, machine, quantities
 from ..report import Report, Section
 from ..texts import Texts
 from ..view import ArmView, View
 from . import evidence
 
-SLOWER_NAMED = 2
-"""Workloads that the headline names."""
+CHANGES_NAMED = 4
+"""Arms with variants that the first screen names."""
 GLYPHS = {
     GateVerdict.PASS: "✓",
     GateVerdict.FAIL: "✕",
@@ -64,7 +65,7 @@ def context(report: Report) -> Context:
     costs = findings.costs(view)
     return Context(
         badge=None if report.gate is None else badge(report.gate, texts),
-        headline=headline(view, costs, texts),
+        headline=headlines.headline(view, costs, texts),
         lede=texts("list.sentence").join([*_count(costs, texts), floor_words(view, texts)]),
         answers=_answers(view, costs, texts),
         facts=facts(view, texts),
@@ -87,20 +88,13 @@ def badge(gate: GateReport, texts: Texts) -> Badge:
     return Badge(gate.verdict.value, GLYPHS[gate.verdict], texts(f"gate.{gate.verdict}"), summary)
 
 
-def headline(view: View, costs: Sequence[findings.Cost], texts: Texts) -> Markup:
-    """The one sentence that matters: about the heaviest boundary, or the user's own variants."""
-    if not view.workloads or not view.run.visits:
-        return texts("verdict.nothing")
-    if not costs:
-        return texts("verdict.no_ratios", arms=len(view.arms), workloads=len(view.workloads))
-    return findings.sentence(costs[0], texts)
-
-
 def floor_words(view: View, texts: Texts) -> Markup:
     """The noise floor in words."""
     floor = findings.floor(view)
     if floor is None:
         return texts("floor.none")
+    if floor.workloads == 1:
+        return texts("floor.one", median=quantities.percent(floor.median))
     return texts(
         "floor.known",
         median=quantities.percent(floor.median),
@@ -112,15 +106,31 @@ def floor_words(view: View, texts: Texts) -> Markup:
 def _answers(view: View, costs: Sequence[findings.Cost], texts: Texts) -> tuple[Answer, ...]:
     return (
         Answer(texts("ask.slowest"), _slowest(costs, texts), "#heatmap", texts("heatmap.title")),
-        Answer(texts("ask.worth"), _worth(view, costs, texts), "#forest", texts("forest.title")),
+        _second(view, costs, texts),
         Answer(texts("ask.trust"), _trust(view, texts), "#evidence", texts("evidence.title")),
         Answer(texts("ask.machine"), _what(view, texts), "#probe", texts("probe.title")),
     )
 
 
+def _second(view: View, costs: Sequence[findings.Cost], texts: Texts) -> Answer:
+    """Of a run of variants, whether the change is worse; of any other, whether a virtual machine is worth its cost."""
+    if any(arm.variant for arm in view.arms):
+        return Answer(texts("ask.change"), _change(costs, texts), "#forest", texts("forest.title"))
+    return Answer(texts("ask.worth"), _worth(view, costs, texts), "#forest", texts("forest.title"))
+
+
+def _change(costs: Sequence[findings.Cost], texts: Texts) -> tuple[Markup, ...]:
+    """Slower and faster of every variant."""
+    lines = [
+        texts("change.item", arm=one.arm.name, slower=len(one.slower), faster=len(one.faster), count=one.compared)
+        for one in costs[:CHANGES_NAMED]
+    ]
+    return (*lines, *([texts("slowest.nothing")] if not costs else []))
+
+
 def _count(costs: Sequence[findings.Cost], texts: Texts) -> list[Markup]:
     """How many workloads the arm of the headline is slower in, where the headline names only some."""
-    if not costs or len(costs[0].slower) <= SLOWER_NAMED:
+    if not costs or len(costs[0].slower) <= headlines.SLOWER_NAMED:
         return []
     return [texts("verdict.count", slower=len(costs[0].slower), count=costs[0].compared)]
 
@@ -130,7 +140,7 @@ def _slowest(costs: Sequence[findings.Cost], texts: Texts) -> tuple[Markup, ...]
     worst = [(one.arm, one.slower[0]) for one in costs if one.slower]
     worst.sort(key=lambda pair: -(pair[1].ratio or 0))
     if not worst:
-        return (texts("slowest.none"),)
+        return (texts("slowest.none" if costs else "slowest.nothing"),)
     items = [
         texts("slowest.item", arm=arm.name, ratio=quantities.ratio(row.ratio), workload=row.workload)
         for arm, row in worst[:4]
@@ -178,17 +188,28 @@ def _trust(view: View, texts: Texts) -> tuple[Markup, ...]:
     rows = [row for row in view.comparisons.comparisons if row.ratio is not None]
     undecided = sum(row.verdict in {Verdict.INCONCLUSIVE, Verdict.INCOMPARABLE} for row in rows)
     excluded = sum(visit.excluded is not None for visit in view.run.visits)
-    places = [place for place in evidence.places(view, texts) if not place.control]
-    lines = [
-        texts.count("trust.boots", view.boots),
-        texts("trust.open", decided=len(rows) - undecided, count=len(rows)),
-        texts("trust.excluded", excluded=excluded, count=len(view.run.visits)),
-        texts("trust.places", proven=sum(place.proven for place in places), count=len(places)),
-    ]
+    enough = view.boots >= minimum_boots()
+    lines = [texts.count("trust.boots" if enough else "trust.few", view.boots, least=minimum_boots())]
+    if rows and enough:
+        decided = len(rows) - undecided
+        lines.append(texts("trust.open" if undecided else "trust.decided", decided=decided, count=len(rows)))
+    if view.run.visits:
+        words = texts.count("trust.excluded", excluded, visits=len(view.run.visits))
+        lines.append(words if excluded else texts("trust.kept", visits=len(view.run.visits)))
+    lines += _elsewhere(view, texts)
     floor = findings.floor(view)
-    if floor is not None and floor.rejected:
+    if floor is not None and floor.rejected and enough:
         lines.append(texts("trust.floor_rejected", count=floor.rejected, workloads=floor.workloads))
     return tuple(lines)
+
+
+def _elsewhere(view: View, texts: Texts) -> list[Markup]:
+    """How many environments show that they were not bare."""
+    places = [place for place in evidence.places(view, texts) if not place.control]
+    proven = sum(place.proven for place in places)
+    if not places:
+        return []
+    return [texts("trust.all_places" if proven == len(places) else "trust.places", proven=proven, count=len(places))]
 
 
 def _what(view: View, texts: Texts) -> tuple[Markup, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 from synthetic import synthetic_run
-from vprobe.reports import findings
+from vprobe.reports import findings, headlines
 from vprobe.reports.claims import Finding, claims
 from vprobe.reports.sections import forest, gate, heatmap, lifecycle, probe, verdict
 from vprobe.reports.texts import texts
 from vprobe.reports.view import Role, View
 
-from vprobe.model import GateReport, GateVerdict, RuleResult, Run
+from vprobe.model import Arm, GateReport, GateVerdict, RuleResult, Run, Skipped
 
 from .examples import PROBE, replace, report_of, rich_run
 
@@ -26,7 +26,7 @@ def view_of(run: Run) -> View:
 def headline(run: Run) -> str:
     """The headline as plain text."""
     view = view_of(run)
-    return verdict.headline(view, findings.costs(view), ENGLISH).striptags()
+    return headlines.headline(view, findings.costs(view), ENGLISH).striptags()
 
 
 def test_the_headline_says_what_a_vm_costs_and_what_it_does_not() -> None:
@@ -56,7 +56,10 @@ def test_a_headline_never_claims_what_noise_hides() -> None:
 
 def test_a_run_without_a_base_or_without_samples_still_has_a_headline() -> None:
     """Nothing to compare with, and nothing at all."""
-    assert "none has a counterpart" in headline(synthetic_run(1, arms=("kvm",), workloads=("exits.out",)))
+    assert (
+        headline(synthetic_run(1, arms=("kvm",), workloads=("cpu.zlib",)))
+        == "1 workload was measured in kvm, with nothing to compare it with."
+    )
     assert headline(replace(synthetic_run(1), visits=())) == "Nothing was measured in this run."
 
 
@@ -174,7 +177,50 @@ def test_variants_are_compared_with_each_other_not_with_bare() -> None:
     }
     assert {claim.finding for claim in claims(view, ENGLISH)} == {Finding.UNTESTED}
     answers = {str(one.question): [str(line) for line in one.lines] for one in verdict.context(report_of(run)).answers}
-    assert answers["Is it worth running this in a VM?"] == ["No virtual machine was compared with bare in this run."]
+    assert "Is it worth running this in a VM?" not in answers
+    assert answers["Is it worse than before?"] == [
+        "<b>bare/head</b>: slower in 1, faster in 0 of 1",
+        "<b>kvm/head</b>: slower in 1, faster in 0 of 1",
+    ]
+
+
+def test_a_variant_that_saves_time_is_said_to() -> None:
+    """Faster is the news of a change, as slower is; of a boundary it is not."""
+    arms = ("bare/base", "bare/head", "bare-aa")
+    one = synthetic_run(1, arms=arms, effects={"bare/head": 0.7}, workloads=("cpu.zlib",), **QUIET)
+    assert headline(one) == "bare/head is faster: it saves 30 % for zlib compression from Python."
+    effects = {"cpu.zlib@bare/head": 0.7, "cpu.sha256@bare/head": 1.5}
+    both = synthetic_run(1, arms=arms, effects=effects, workloads=("cpu.zlib", "cpu.sha256"), **QUIET)
+    assert headline(both).startswith("bare/head costs 1.5× for SHA-256 from Python, but saves 30 %")
+    boundary = synthetic_run(
+        1, arms=("bare", "bare-aa", "runc"), effects={"runc": 0.7}, workloads=("cpu.zlib",), **QUIET
+    )
+    assert headline(boundary) == "runc costs nothing measurable in the one workload."
+
+
+def test_a_run_that_cannot_compare_says_what_it_did() -> None:
+    """Exits by their cost, without what sets a VM up; too few boots by how many it takes; an arm that ran nothing by why."""
+    names = ("exits.out", "exits.cpuid", "exits.create_vm")
+    assert headline(synthetic_run(1, arms=("kvm",), workloads=names[:2])).startswith(
+        "Leaving the guest and coming back takes 9.4"
+    )
+    assert "exits.create_vm" not in headline(synthetic_run(1, arms=("kvm",), workloads=names))
+    assert headline(synthetic_run(1, boots=2)) == "2 boots tell nothing yet: a verdict takes at least 6."
+    run = synthetic_run(1, arms=("bare", "bare-aa"), workloads=("cpu.zlib",))
+    skipped = (Skipped("kvm", "cpu.zlib", "needs Python"),)
+    idle = replace(run, arms=(*run.arms, Arm("kvm", "kvm")), skipped=skipped)
+    assert headline(idle) == "kvm could run none of the workloads that were chosen (1): needs Python."
+    answers = {str(one.question): [str(line) for line in one.lines] for one in verdict.context(report_of(idle)).answers}
+    assert answers["What is slowest, and for what?"] == ["Nothing was compared."]
+
+
+def test_a_single_arm_shows_its_values() -> None:
+    """Without anything to compare with the heat map is a table of values; exits and life cycle have sections of their own."""
+    view = view_of(synthetic_run(1, arms=("bare", "bare-aa"), workloads=("cpu.zlib", "exits.out", "lifecycle.start")))
+    table = heatmap.table(view, ENGLISH)
+    assert [row.workload.key for _, rows in table.groups for row in rows] == ["cpu.zlib"]
+    assert table.groups[0][1][0].cells[0].main.endswith("µs")
+    assert [one.key for one in table.without_ratio] == ["exits.out", "lifecycle.start"]
 
 
 def test_there_is_a_judge_for_every_claim() -> None:
