@@ -186,6 +186,19 @@ def test_without_namespaces_the_traces_decide() -> None:
     assert container({}).fact.state == "unknown"
 
 
+def test_without_namespaces_the_root_and_the_control_group_decide() -> None:
+    """An overlaid root alone may be a live system; paths that OCI runtimes hide, or a control group below the first, are not."""
+    masks = "".join(f"{60 + number} 1 0:5 / {path} rw - tmpfs tmpfs rw\n" for number, path in enumerate(MASKED))
+    overlaid = container({"/proc/self/mountinfo": OVERLAY_ROOT, "/proc/1/cgroup": "0::/\n"})
+    assert (overlaid.kind, overlaid.fact.state) == (None, "unknown")
+    assert container({"/proc/self/mountinfo": OVERLAY_ROOT + masks, "/proc/1/cgroup": "0::/\n"}).kind == "oci"
+    own_cgroup = {"/sys/fs/cgroup/cgroup.events": "populated 1\n", "/sys/fs/cgroup/cgroup.type": "domain\n"}
+    assert container({**own_cgroup, "/proc/1/cgroup": "0::/\n"}).kind == "container-other"
+
+
+MASKED = ("/proc/kcore", "/proc/keys")
+
+
 def test_hostile_mount_tables_are_passed_over() -> None:
     """Lines that are no mounts, escapes that are none, and a line of any length."""
     mounts = "x\n - \n1 2 3 4 5 6 - \n" + "9" * 5000 + r" \040\999 - a b c" + "\n" + HOST_ROOT

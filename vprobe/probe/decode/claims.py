@@ -46,6 +46,7 @@ MARKERS = (
     ("/run/.containerenv", "podman"),
     ("/.dockerenv", "docker"),
     ("/.dockerinit", "docker"),
+    ("/run/secrets/kubernetes.io", "oci"),
     ("/.flatpak-info", "bubblewrap"),
     ("/.singularity.d/labels.json", "apptainer"),
     ("/.apptainer.d/labels.json", "apptainer"),

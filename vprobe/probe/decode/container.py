@@ -38,7 +38,7 @@ def decode_container(raw: Raw) -> Container:
         return _in_initial_namespaces(namespaces, claims, evidence)
     if namespaces.initial:
         return _in_private_namespaces(namespaces, claims, evidence)
-    return _without_namespaces(raw, claims, evidence)
+    return _without_namespaces(raw, namespaces, claims, evidence)
 
 
 def _found(kind: str, reason: str, evidence: tuple[str, ...], contradicted: tuple[str, ...] = ()) -> Container:
@@ -98,10 +98,26 @@ def _in_private_namespaces(namespaces: Namespaces, claims: tuple[Claim, ...], ev
     return _none("its private namespaces are those that any service may have", evidence, stale)
 
 
-def _without_namespaces(raw: Raw, claims: tuple[Claim, ...], evidence: tuple[str, ...]) -> Container:
-    """A tree that recorded no namespaces: what names an engine is all there is."""
+def _has_own_cgroup(raw: Raw) -> str:
+    """Only control groups below the first have these files: / of the hierarchy is not the machine's own. "" otherwise."""
+    names = ("/sys/fs/cgroup/cgroup.events", "/sys/fs/cgroup/cgroup.type")
+    return "/sys/fs/cgroup is not the machine's first control group" if all(map(raw.exists, names)) else ""
+
+
+def _without_namespaces(
+    raw: Raw, namespaces: Namespaces, claims: tuple[Claim, ...], evidence: tuple[str, ...]
+) -> Container:
+    """A tree that recorded no namespaces: what names an engine, then the root and the control group tell."""
     if claims:
         return _named(claims, evidence, ())
+    own_cgroup = _has_own_cgroup(raw)
+    if namespaces.is_engines_root:
+        return _found("oci", f"{namespaces.foreign_root}, but no engine names itself", evidence)
+    if own_cgroup:
+        return _found("container-other", own_cgroup, (*evidence, own_cgroup))
+    if namespaces.foreign_root:
+        reason = f"{namespaces.foreign_root}, and the namespaces were not recorded"
+        return Container(Fact(State.UNKNOWN, reason, "record /proc/self/ns, too", evidence), None, None, ())
     witnesses = ("/proc/1/cgroup", "/proc/self/cgroup", "/proc/1/environ", "/proc/self/mountinfo")
     if any(isinstance(raw.read(path), bytes) for path in witnesses):
         return _none("nothing recorded names a container", evidence)

@@ -83,8 +83,22 @@ class Namespaces(Record):
             return f"/ is {mount.root} of a container store"
         if mount.root != "/" and not re.match(NATIVE_SUBTREE, mount.root):
             return f"/ is the directory {mount.root[:80]} of its file system"
-        masks = sorted(RUNTIME_MASKS & {entry.point for entry in self.mounts or ()})
+        masks = self._masked_paths
         return f"{masks[0]} and {masks[1]} are hidden under mounts" if len(masks) >= 2 else ""
+
+    @property
+    def is_engines_root(self) -> bool:
+        """/ lies in an engine's store, or paths are hidden as the OCI runtimes do: an overlay alone may be a live system."""
+        mount = self.root_mount
+        if mount is None:
+            return False
+        return len(self._masked_paths) >= 2 or any(
+            store in f"{mount.root}/ {mount.options}/" for store in CONTAINER_STORAGE
+        )
+
+    @property
+    def _masked_paths(self) -> list[str]:
+        return sorted(RUNTIME_MASKS & {entry.point for entry in self.mounts or ()})
 
 
 def decode_namespaces(raw: Raw) -> Namespaces:

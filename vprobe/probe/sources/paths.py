@@ -113,6 +113,9 @@ STATUS = (
     "/dev/sev-guest",
     "/dev/tdx_guest",
     "/dev/sgx_enclave",
+    "/sys/fs/cgroup/cgroup.events",
+    "/sys/fs/cgroup/cgroup.type",
+    "/run/secrets/kubernetes.io",
 )
 
 CACHE_INDEXES = range(8)
