@@ -7,9 +7,10 @@ BIN    := $(VENV)/bin
 SOURCE := $(wildcard native/*.c native/*.h)
 RUN    ?= vprobe-run.json
 REPORT ?= report.html
+FUZZ_MINUTES ?= 60
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: help bench test engines lab lab-amdv lab-vtx lab-xen lab-identities lint types wheel validate-engine validate-statistics clean
+.PHONY: help bench test engines lab lab-amdv lab-vtx lab-xen lab-identities lint types wheel validate-engine validate-statistics fuzz clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +50,10 @@ validate-engine: $(VENV)/.installed-dev ## prove the measuring engine on this ma
 
 validate-statistics: $(VENV)/.installed-dev ## prove the statistics on recorded noise, and fill in docs/statistics.md: a quarter of an hour
 	$(BIN)/python tests/validation/figures.py --write
+
+fuzz: $(VENV)/.installed-dev ## fuzz every parser of the probe for an hour in all, at the lowest priority (FUZZ_MINUTES)
+	$(PIP) install --editable '.[fuzz]'
+	$(BIN)/python tests/fuzz/run.py --minutes $(FUZZ_MINUTES)
 
 clean: ## remove everything that was built
 	rm -rf $(VENV) build dist *.egg-info vprobe/*.so .mypy_cache .ruff_cache .hypothesis
