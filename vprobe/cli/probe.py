@@ -125,7 +125,9 @@ def _print_diff(files: tuple[str, ...], *, as_json: bool) -> int:
         from vprobe.cli.probe_details import print_difference  # noqa: PLC0415
 
         print_difference(difference)
-    return ExitCode.FAIL if difference.differ else ExitCode.PASS
+    if difference.differ:
+        return ExitCode.FAIL
+    return ExitCode.INCONCLUSIVE if difference.unknown else ExitCode.PASS
 
 
 def _names(files: tuple[str, ...]) -> list[str]:

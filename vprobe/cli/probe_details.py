@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Console
 
 from vprobe.cli.probe_screen import console, print_screen, printable
@@ -36,9 +38,14 @@ def _line(output: Console, text: str) -> None:
     output.print(f"  {printable(text)}", markup=False)
 
 
+def _words(output: Console, words: Iterable[str]) -> None:
+    """Many words: wrapped on a terminal, in one line elsewhere."""
+    output.print("  " + printable(" ".join(words)), markup=False, soft_wrap=not output.is_terminal)
+
+
 def _print_flags(report: HostReport, output: Console) -> None:
     _title(output, f"Flags ({len(report.cpu.flags)})")
-    output.print("  " + printable(" ".join(report.cpu.flags)), markup=False, soft_wrap=False)
+    _words(output, report.cpu.flags)
 
 
 def _print_leaf(leaf: DecodedLeaf, output: Console) -> None:
@@ -132,12 +139,28 @@ def _print_evidence(report: HostReport, output: Console) -> None:
 
 
 def print_difference(difference: Difference) -> None:
-    """The common baseline, and who lacks what."""
+    """The common baseline, and who lacks what: one paragraph for each group of hosts that lack the same."""
     output = console(wrap=False)
     output.print(f"{len(difference.common)} features are common to all {len(difference.hosts)} hosts", markup=False)
     if not difference.missing:
         output.print("no host lacks a feature that another has", markup=False)
+    by_hosts: dict[tuple[str, ...], list[str]] = {}
     for feature, hosts in difference.missing.items():
-        _line(output, f"{feature}: missing on {', '.join(hosts)}")
+        by_hosts.setdefault(hosts, []).append(feature)
+    for hosts, features in by_hosts.items():
+        _title(output, f"{len(features)} missing on {printable(', '.join(hosts))}")
+        _words(output, features)
+    if difference.properties:
+        _title(output, "Other differences")
     for name, values in difference.properties.items():
         _line(output, f"{name}: " + "; ".join(f"{host}: {value}" for host, value in values.items()))
+    for kind, hosts in difference.unknown.items():
+        _title(output, f"Not compared: {DIFFERENCE_KINDS[kind]}, not read on {printable(', '.join(hosts))}")
+
+
+DIFFERENCE_KINDS = {
+    "flags": "the processor's flags",
+    "vtx": "VT-x controls",
+    "amdv": "AMD-V features",
+    "sev": "SEV features",
+}

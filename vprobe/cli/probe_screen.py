@@ -169,7 +169,10 @@ def _kvm(report: HostReport) -> Text:
 
 
 def _notable_vtx(report: HostReport) -> str:
-    return ", ".join(label for label, msr, control in NOTABLE_VTX if report.vtx.control(msr, control))
+    if report.vtx.source == "cpuinfo":
+        return " ".join(report.vtx.kernel_flags)
+    notable = ", ".join(label for label, msr, control in NOTABLE_VTX if report.vtx.control(msr, control))
+    return f"{notable} (as KVM shows it to guests)" if notable and report.vtx.source == "kvm" else notable
 
 
 def _notable_amdv(report: HostReport) -> str:

@@ -107,7 +107,9 @@ def test_the_machines_words_cannot_drive_the_terminal(tmp_path: Path, capsys: py
 def test_diff_tells_what_hosts_lack(intel: str, guest: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 1 where they differ, 0 where they do not, JSON on request."""
     assert run(["probe", "--diff", intel, guest]) == 1
-    assert "vmx: missing on guest.txt" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "missing on guest.txt\n  vmx vtx:IA32_VMX_PROCBASED_CTLS.activate_secondary" in shown
+    assert "1 missing on intel.txt\n  hypervisor\n" in shown
     assert run(["probe", "--diff", intel, intel]) == 0
     capsys.readouterr()
     assert run(["probe", "--diff", intel, guest, "--json"]) == 1

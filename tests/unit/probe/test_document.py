@@ -118,8 +118,24 @@ def test_the_baseline_of_hosts_is_what_all_have() -> None:
     assert found.missing == {"avx512f": ("narrow",)}
     assert "avx2" in found.common
     assert not compare_hosts({"a": narrow, "b": narrow}).differ
+
     hybrid = decode(Raw(Origin.LIVE, cpuid={0: wide.raw.leaves, 1: narrow.raw.leaves}))
     assert "avx512f" in compare_hosts({"hybrid": hybrid, "wide": wide}).missing
+
+
+def test_what_was_not_read_on_a_host_is_not_missing_there() -> None:
+    """VT-x controls of a dump without MSRs, and flags of a record without CPUID, are left out of the comparison and named."""
+    controls = report(leaves(INTEL, SKYLAKE, VMX), {0x482: 0xFFF9FFFE0401E172})
+    found = compare_hosts({"controls": controls, "dump": report(leaves(INTEL, SKYLAKE, VMX)), "nothing": report()})
+    assert found.unknown == {
+        "flags": ("nothing",),
+        "vtx": ("dump", "nothing"),
+        "amdv": ("nothing",),
+        "sev": ("nothing",),
+    }
+    assert not found.differ
+    guest = report(leaves(INTEL, SKYLAKE, HYPERVISOR))
+    assert not compare_hosts({"controls": controls, "guest": guest}).unknown
 
 
 @pytest.mark.parametrize("path", sorted(DATA.glob("*.json")), ids=lambda path: path.stem)
