@@ -120,6 +120,7 @@ def _properties(reports: dict[str, HostReport]) -> dict[str, dict[str, Any]]:
             "microcode": report.cpu.microcode,
             "physical address bits": report.cpu.physical_bits,
             "virtual address bits": report.cpu.virtual_bits,
+            "source of the VT-x controls": report.vtx.source,  # KVM's is a filtered view of the processor's
         }
         for name, report in reports.items()
     }
