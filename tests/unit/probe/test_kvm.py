@@ -91,6 +91,14 @@ def test_the_device_is_missing_although_the_kernel_has_it(
     assert remedy in found.fact.remedy
 
 
+def test_a_guests_dump_does_not_tell_whether_kvm_works() -> None:
+    """kvm_pvm needs neither flag: a record in which nobody tried /dev/kvm is no "cannot be used"."""
+    found = report(leaves(INTEL, SKYLAKE, HYPERVISOR)).kvm
+    assert (found.usable, found.fact.state) == (None, State.UNKNOWN)
+    assert "does not show VT-x" in found.fact.reason
+    assert report(leaves(INTEL, CORE2)).kvm.usable is False
+
+
 @pytest.mark.parametrize(
     ("cpuid", "msrs", "modules", "state", "words"),
     [

@@ -145,6 +145,9 @@ def _without_device(raw: Raw, technologies: Technologies, *, recorded: bool) -> 
             State.HIDDEN, f"the kernel has KVM, but /dev/kvm is not {where}", remedy, ("/sys/class/misc/kvm",)
         )
     blocked = _blocked_by_processor(technologies)
+    if blocked and blocked.state is State.HIDDEN and not recorded:
+        reason = f"{blocked.reason}; whether KVM works all the same, through kvm_pvm, was not recorded"
+        return None, Fact(State.UNKNOWN, reason, "run vprobe on the machine itself")
     if blocked:
         return False, blocked
     if not recorded:
