@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-SUITES = ("cpu", "memory", "system", "timers", "storage", "exits", "applications", "lifecycle")
+SUITES = ("cpu", "memory", "system", "timers", "storage", "network", "exits", "applications", "lifecycle")
 """Modules of this package that declare workloads, in the order in which they are shown."""
 
 SUITE_VERSION = "3"
 """Raised whenever a workload changes what it does: runs of different suite versions are not compared."""
 
-PLACES = frozenset({"storage"})
+PLACES = frozenset({"storage", "network"})
 """Needs that a Place fulfils."""
 
 Parameters = Mapping[str, Any]
@@ -87,10 +87,15 @@ class HostFacts:
 class Place:
     """What an arm has of its own, as its agent sees it.
 
-    `storage`: the file of storage workloads, which the first of them makes, or a block device.
+    `storage`: the file of storage workloads, which the first of them makes, or a block device. `peer`: the address of the host
+    side, and its ports: ECHO, STREAM and CONNECT of vprobe.environments.peer.
     """
 
     storage: str
+    peer: str = ""
+    echo_port: int = 0
+    stream_port: int = 0
+    connect_port: int = 0
 
 
 class UnsupportedError(Exception):

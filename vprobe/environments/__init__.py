@@ -71,6 +71,8 @@ class Launch:
     `argv` is to be executed with the same paths inside as outside. `read_only_paths` must be visible inside, at their own
     paths (interpreter, package, the user's work tree); `scratch` is an existing host directory that is writable inside at
     its own path. `session_dir` is the session's own directory on the host, removed by its supervisor in any case.
+    `network_namespace`, where there is one, is what the engine is to be started in (nsenter --net=FILE): its device
+    `peer.DEVICE` leads to the host side (environments.network).
 
     `variables` are set wherever it runs; `host_variables`, the user's own, only on this machine.
     `agent`: the agent's options, where `argv` runs vprobe's agent; an environment that does not show the host's files brings
@@ -85,6 +87,7 @@ class Launch:
     working_directory: Path | None = None
     agent: str | None = None
     host_variables: Mapping[str, str] = field(default_factory=dict)
+    network_namespace: Path | None = None
 
 
 class Session(Protocol):
@@ -136,7 +139,7 @@ class Environment(Protocol):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What its agent offers to workloads: "os", "python", "kernels", "microvm", "commands", "storage"."""
+        """What its agent offers to workloads: "os", "python", "kernels", "microvm", "commands", "storage", "network"."""
 
     @property
     def boundary(self) -> frozenset[str]:

@@ -16,7 +16,7 @@ class Bare:
 
     name: str
     virt_class: VirtClass = VirtClass.NONE
-    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "storage"})
+    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "storage", "network"})
     boundary: frozenset[str] = frozenset()
 
     def availability(self) -> Available:

@@ -105,7 +105,10 @@ def mounts(launch: Launch, mount_points: Iterable[str], *, cgroup2: bool) -> lis
 def configuration(launch: Launch, mount_points: Iterable[str], *, cgroup2: bool) -> dict[str, Any]:
     """config.json for a launch. `cgroup2`: the host has the unified hierarchy alone, so the container gets its own view."""
     plain = process.plain(launch)
-    namespaces = ["pid", "network", "ipc", "uts", "mount", *(["cgroup"] if cgroup2 else [])]
+    namespaces = [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", *(["cgroup"] if cgroup2 else []))]
+    network = {"type": "network"}
+    if launch.network_namespace:
+        network["path"] = str(launch.network_namespace)
     return {
         "ociVersion": "1.0.2",
         "process": {
@@ -122,7 +125,7 @@ def configuration(launch: Launch, mount_points: Iterable[str], *, cgroup2: bool)
         "mounts": mounts(launch, mount_points, cgroup2=cgroup2),
         "linux": {
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
-            "namespaces": [{"type": kind} for kind in namespaces],
+            "namespaces": [*namespaces, network],
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
         },

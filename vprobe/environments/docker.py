@@ -98,7 +98,7 @@ class Docker:
 
     name: str = "docker"
     virt_class: VirtClass = VirtClass.OS_LEVEL
-    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "storage"})
+    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "storage", "network"})
     boundary: frozenset[str] = frozenset(
         {"root", "root_mount", *(f"namespaces.{kind}" for kind in ("mnt", "pid", "net", "ipc", "uts"))}
     )

@@ -16,6 +16,11 @@ PLATFORMS = ("systrap", "ptrace")
 kvm_pvm (seen with release-20221219)."""
 
 
+HIDDEN = process.Mount("tmpfs", "/proc/sys/net", "tmpfs")
+"""By /proc/sys/net/core/rmem_default runsc tells the host's network, whose devices it refuses to take over (seen with
+release-20221219); Linux 6.18 shows that file in every network namespace. It is hidden from the engine alone."""
+
+
 @functools.cache
 def platform(program: str) -> str:
     """The best of PLATFORMS that this build knows: systrap came in 2023 and replaced ptrace as the default."""
@@ -35,11 +40,11 @@ def platform(program: str) -> str:
 
 @dataclass(frozen=True)
 class Gvisor:
-    """google/gvisor, without a network and without cgroups of its own."""
+    """google/gvisor, without cgroups of its own. Its network is its own, too, and has no device unless one is given to it."""
 
     name: str = "gvisor"
     virt_class: VirtClass = VirtClass.USER_SPACE_KERNEL
-    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "storage"})
+    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "storage", "network"})
     boundary: frozenset[str] = frozenset({"kernel", "root_mount"})
 
     def availability(self) -> Available | Unavailable:
@@ -60,13 +65,19 @@ class Gvisor:
         program = trial.find("runsc") or "runsc"
         container = process.container_name(launch)
         options = (f"--root={launch.session_dir / 'state'}", f"--platform={platform(program)}")
+        network, cover = ("sandbox", (HIDDEN,)) if launch.network_namespace else ("none", ())
         instructions = process.Instructions(
             argv=(
-                *(program, *options, "--network=none", "--ignore-cgroups"),
+                *(
+                    program,
+                    *options,
+                    f"--network={network}",
+                    "--ignore-cgroups",
+                ),
                 *("run", f"--bundle={launch.session_dir}", container),
             ),
             variables=process.engine_variables(launch),
-            mounts=(bundle.write(launch),),
+            mounts=(bundle.write(launch), *cover),
         )
         return process.start(instructions, launch.session_dir)
 

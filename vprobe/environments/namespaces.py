@@ -61,7 +61,7 @@ class Namespaces:
 
     name: str = "namespaces"
     virt_class: VirtClass = VirtClass.OS_LEVEL
-    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "storage"})
+    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "storage", "network"})
     boundary: frozenset[str] = frozenset(f"namespaces.{kind}" for kind in ("mnt", "pid", "net", "ipc", "uts"))
 
     def availability(self) -> Available | Unavailable:

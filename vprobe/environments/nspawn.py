@@ -50,7 +50,7 @@ class Nspawn:
 
     name: str = "nspawn"
     virt_class: VirtClass = VirtClass.OS_LEVEL
-    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "storage"})
+    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "storage", "network"})
     boundary: frozenset[str] = field(default_factory=bundle.boundary)
 
     def availability(self) -> Available | Unavailable:

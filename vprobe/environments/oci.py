@@ -28,7 +28,7 @@ class Runtime:
     hybrid: bool = True
     rootless_options: tuple[str, ...] = ()
     virt_class: VirtClass = VirtClass.OS_LEVEL
-    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "storage"})
+    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "storage", "network"})
     boundary: frozenset[str] = field(default_factory=bundle.boundary)
 
     def availability(self) -> Available | Unavailable:

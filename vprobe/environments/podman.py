@@ -80,7 +80,7 @@ class Podman:
 
     name: str = "podman"
     virt_class: VirtClass = VirtClass.OS_LEVEL
-    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "storage"})
+    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "storage", "network"})
     boundary: frozenset[str] = field(default_factory=bundle.boundary)
 
     def availability(self) -> Available | Unavailable:

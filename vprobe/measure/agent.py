@@ -235,6 +235,7 @@ class Agent:
             "release": self.release,
             "pin": self.pin,
             "ping": self.ping,
+            "place": self.take_place,
             "command": self.command,
             "evidence": self.evidence,
             "probe": self.probe,
@@ -287,6 +288,11 @@ class Agent:
 
     def ping(self, request: dict[str, Any]) -> dict[str, Any]:
         del request
+        return {}
+
+    def take_place(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Learn what has been made for this arm since it was started: fields of suites.Place."""
+        self.place.update(request["place"])
         return {}
 
     def pin(self, request: dict[str, Any]) -> dict[str, Any]:

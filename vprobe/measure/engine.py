@@ -334,7 +334,7 @@ def _site(plan: Plan, tick_ns: float) -> Iterator[Site]:
     # A command of the user's own gets the user's variables; workloads of ours must not depend on them.
     own = {name: value for name, value in os.environ.items() if name != "TMPDIR"} if plan.has_command else {}
     with open_run(plan.scratch) as directory:
-        yield Site(directory, plan.working_directory, tick_ns, own)
+        yield Site(directory, plan.working_directory, tick_ns, own, plan.has_network)
 
 
 def measure(

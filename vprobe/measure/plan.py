@@ -24,6 +24,9 @@ COMMAND = "command.run"
 STORAGE = "storage"
 """Need of workloads that work in the scratch directory, and capability of environments that show it."""
 
+NETWORK = "network"
+"""Need of workloads that talk to the host side, and capability of environments that can be linked with it."""
+
 BASE, CONTROL = "bare", "bare-aa"
 """The environment that all others are compared with, and its twin that shows what the machine alone can pretend."""
 
@@ -57,6 +60,7 @@ REASONS = {
     "kernels": "needs native kernels, which {environment} cannot run",
     STORAGE: "has no part of the scratch directory: its storage would be memory, or another file system's",
     "two_cpus": "needs two virtual CPUs; {environment} has one",
+    NETWORK: "has no network of its own that a veth pair or a tap could lead to",
     "microvm": "measures leaving a micro-VM; {environment} is none",
 }
 
@@ -118,6 +122,11 @@ class Plan:
     def square(self) -> tuple[tuple[str, ...], ...]:
         """The balanced orders of all arms."""
         return williams_square([arm.name for arm in self.arms])
+
+    @property
+    def has_network(self) -> bool:
+        """Whether a workload talks to the host side."""
+        return any(NETWORK in task.needs for task in self.tasks)
 
     @property
     def has_command(self) -> bool:

@@ -22,6 +22,7 @@ from vprobe.environments import Environment, Launch, Session
 from vprobe.environments.sessions import RunDirectory
 from vprobe.errors import RunError
 from vprobe.measure.channel import Channel
+from vprobe.measure.links import links
 from vprobe.measure.plan import BASE, PlannedArm
 from vprobe.measure.protocol import EvidenceReply, Hello, ProbeReply, Reply
 
@@ -50,6 +51,7 @@ class Site:
     working_directory: Path
     ns_per_tick: float
     variables: Mapping[str, str] = field(default_factory=dict)  # of the user's own, where a command may need them
+    network: bool = False  # whether arms are to be linked with the host side
 
 
 def code_paths() -> tuple[Path, ...]:
@@ -61,7 +63,9 @@ def code_paths() -> tuple[Path, ...]:
     return tuple(sorted(paths))
 
 
-def make_launch(arm: PlannedArm, site: Site, place_in_order: int = 0) -> tuple[Launch, int]:
+def make_launch(
+    arm: PlannedArm, site: Site, place_in_order: int = 0, network_namespace: Path | None = None
+) -> tuple[Launch, int]:
     """What to start for an arm, and the nonce that its micro-VM must show.
 
     `place_in_order`: the arm's among those that are started; it gives the arm its storage file, so that where a file lies on
@@ -87,6 +91,7 @@ def make_launch(arm: PlannedArm, site: Site, place_in_order: int = 0) -> tuple[L
         agent=options,
         read_only_paths=(*code_paths(), place),
         working_directory=place,
+        network_namespace=network_namespace,
     )
     return launch, nonce
 
@@ -108,17 +113,19 @@ class Launched:
 
 
 @contextlib.contextmanager
-def launched(arm: PlannedArm, site: Site, place_in_order: int = 0) -> Iterator[Launched]:
+def launched(
+    arm: PlannedArm, site: Site, place_in_order: int = 0, network_namespace: Path | None = None
+) -> Iterator[Launched]:
     """Start an arm's agent; end it on leaving."""
-    launch, nonce = make_launch(arm, site, place_in_order)
+    launch, nonce = make_launch(arm, site, place_in_order, network_namespace)
     with arm.environment.start(launch) as session:
         yield Launched(session, Channel(session, arm.name), nonce)
 
 
 @contextlib.contextmanager
-def started(arm: PlannedArm, site: Site, place_in_order: int = 0) -> Iterator[Started]:
+def started(arm: PlannedArm, site: Site) -> Iterator[Started]:
     """Start an arm's agent and wait for its first answer; end it on leaving. RunError where it does not answer."""
-    with launched(arm, site, place_in_order) as one:
+    with launched(arm, site) as one:
         yield one.greeted()
 
 
@@ -171,6 +178,7 @@ class Boot:
     cpu: int
     bare: str  # name of a bare arm
     frozen: set[str] = field(default_factory=set)
+    unlinked: dict[str, str] = field(default_factory=dict)  # by arm: why it has no link with the host side
 
     def channel(self, arm: str) -> Channel:
         """The channel to an arm's agent."""
@@ -199,14 +207,18 @@ def boot(arms: Sequence[PlannedArm], order: Sequence[str], site: Site, cpus: tup
     by_name = {arm.name: arm for arm in arms}
     bare = next(arm.name for arm in arms if arm.environment.name == BASE)
     with contextlib.ExitStack() as stack:
-        this = Boot({}, {}, cpus[0], bare)
+        linked = stack.enter_context(links(cpus, site.network))
+        this = Boot({}, {}, cpus[0], bare, unlinked=linked.missing)
         waiting = {}
         for place_in_order, name in enumerate(order):  # each starts while others do: that takes longer than measuring
-            waiting[name] = stack.enter_context(launched(by_name[name], site, place_in_order))
+            namespace = linked.before_start(by_name[name])
+            waiting[name] = stack.enter_context(launched(by_name[name], site, place_in_order, namespace))
         for name, one in waiting.items():
             this.agents[name] = one.greeted()
         for name, agent in this.agents.items():
             check_place(by_name[name].environment, agent, this.bare_evidence)
+            if place := linked.after_start(by_name[name], agent.hello.evidence):
+                agent.channel.request({"op": "place", "place": place}, Reply, REQUEST_TIMEOUT_S)
             agent.channel.request({"op": "pin", "cpus": list(cpus)}, Reply, REQUEST_TIMEOUT_S)
             this.hashes[name] = agent.channel.request({"op": "evidence"}, EvidenceReply, REQUEST_TIMEOUT_S)
         try:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from vprobe.measure.calibration import BLOCK_TIMEOUT_S, BlockSize
 from vprobe.measure.channel import Channel, UnsupportedHereError
 from vprobe.measure.noise import Reading, between
-from vprobe.measure.plan import PlannedArm, Task
+from vprobe.measure.plan import NETWORK, PlannedArm, Task
 from vprobe.measure.protocol import PrepareReply, ReleaseReply
 from vprobe.measure.sessions import Boot
 from vprobe.model import Noise, Samples, Skipped, Visit
@@ -32,6 +32,9 @@ def prepare(
     ready, skipped = {}, []
     reference = boot.hashes[boot.bare].python_hash
     for arm in arms:
+        if NETWORK in task.needs and arm.name in boot.unlinked:
+            skipped.append(Skipped(arm.name, task.name, boot.unlinked[arm.name]))
+            continue
         if task.record.kind == "python" and boot.hashes[arm.name].python_hash != reference:
             skipped.append(Skipped(arm.name, task.name, "incomparable: another Python interpreter runs there"))
             continue
