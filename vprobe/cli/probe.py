@@ -21,7 +21,10 @@ from vprobe.probe.report import HostReport
 @click.option("--capture", metavar="FILE", help="Write everything that was read as one JSON file, for --from.")
 @click.option("--with-identifiers", is_flag=True, help="Keep serial numbers, UUIDs, MAC addresses, host names in it.")
 @click.option(
-    "--from", "file", metavar="FILE", help="Decode a capture, cpuid -r text or an AIDA64 / InstLatX64 dump instead."
+    "--from",
+    "file",
+    metavar="FILE",
+    help="Decode a capture, cpuid -r text or an AIDA64 / InstLatX64 dump instead; - reads it from a pipe.",
 )
 @click.option("--sysroot", metavar="DIR", help="Read /proc, /sys, /run and markers below DIR; CPUID only with --from.")
 @click.option("--diff", is_flag=True, help="Compare the features of the FILEs; exit code 1 if they differ.")

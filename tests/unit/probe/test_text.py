@@ -140,7 +140,31 @@ def test_a_repeated_dump_changes_nothing() -> None:
     """The first value of a leaf stands; what only the repetition has is added."""
     first = aida_text({0: {(0, 0): VENDOR_REGISTERS}})
     second = aida_text({0: {(0, 0): (1, 2, 3, 4), (1, 0): (5, 6, 7, 8)}})
-    assert parsed(first + second).cpuid == {0: {(0, 0): VENDOR_REGISTERS, (1, 0): (5, 6, 7, 8)}}
+    found, notes = parse_text(first + second)
+    assert found.cpuid == {0: {(0, 0): VENDOR_REGISTERS, (1, 0): (5, 6, 7, 8)}}
+    assert len(notes) == 1
+    assert "other registers" in notes[0]
+
+
+def test_blocks_after_a_numbered_header_are_further_cpus() -> None:
+    """One header, then leaf 0 again and again: nothing of the later CPUs is lost."""
+    block = f"{VENDOR}\nCPUID 00000001: 000{{}}06F2-00020800-0000E3BD-BFEBFBFF\n"
+    text = "------[ Logical CPU #0 ]------\n" + "".join(block.format(cpu) for cpu in range(3))
+    assert list(parsed(text).cpuid) == [0, 1, 2]
+
+
+def test_any_leaf_repeated_with_other_registers_is_kept() -> None:
+    """Processors that are to be asked twice for leaf 2 answer differently each time."""
+    text = f"{VENDOR}\nCPUID 00000002: 00000002-1-1-1\n".replace("-1", "-00000001")
+    text += "CPUID 00000002: 00000002-00000003-00000004-00000005\n"
+    assert [key for key in parsed(text).cpuid[0] if key[0] == 2] == [(2, 0), (2, 1)]
+
+
+def test_lines_left_out_are_counted_beyond_the_first() -> None:
+    """Five notes say which lines, a last one how many more there are."""
+    found = parse_text(VENDOR + "\n" + "CPUID 00000001: 12\n" * 9)[1]
+    assert len(found) == 6
+    assert "4 more" in found[-1]
 
 
 def test_one_unnumbered_cpu_is_not_the_whole_machine() -> None:

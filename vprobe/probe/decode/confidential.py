@@ -190,8 +190,14 @@ def decode_confidential(subject: Subject) -> Guest:
         if not isinstance(status, int):
             reason = f"CPUID shows SEV, but SEV_STATUS was not read: {status.name}"
             return Guest(Fact(State.UNKNOWN, reason, "run as root with the msr driver loaded"), None)
-    known = bool(subject.cpu.flags) and subject.keeper.known
+    known = bool(subject.cpu.flags) and subject.keeper.known and not _may_be_tdx_guest(subject)
     return Guest(Fact(State.ABSENT if known else State.UNKNOWN, "nothing shows that the host is kept out"), None)
+
+
+def _may_be_tdx_guest(subject: Subject) -> bool:
+    """An Intel guest whose leaf 0x21 should be there, but was not recorded."""
+    recorded = bool(subject.cpuid) and subject.vendor is Vendor.INTEL
+    return recorded and subject.was_left_out(TDX_LEAF, 0)
 
 
 def _guest_kind(subject: Subject) -> tuple[str | None, str]:

@@ -38,10 +38,10 @@ class Subject(Record):
         if name in self.cpu.flags or self.is_x86 is False:
             return name in self.cpu.flags
         if self.cpuid:
-            return None if any(self._was_left_out(leaf, subleaf) for leaf, subleaf in flag_leaves(name)) else False
+            return None if any(self.was_left_out(leaf, subleaf) for leaf, subleaf in flag_leaves(name)) else False
         return False if self.cpu.flags else None
 
-    def _was_left_out(self, leaf: int, subleaf: int) -> bool:
+    def was_left_out(self, leaf: int, subleaf: int) -> bool:
         """The processor has the leaf, or may have it, but the record does not: a truncated dump, or none of this leaf."""
         if (leaf, subleaf) in self.cpuid.leaves:
             return False

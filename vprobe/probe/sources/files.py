@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from vprobe.errors import InvalidFileError
@@ -14,7 +15,7 @@ MAXIMUM_BYTES = 64 * 1024 * 1024
 def read_file(path: str) -> tuple[Raw, tuple[str, ...]]:
     """What the file recorded, and notes on what was left out. InvalidFileError, one line, for anything else."""
     try:
-        with Path(path).open("rb") as stream:
+        with sys.stdin.buffer if path == "-" else Path(path).open("rb") as stream:
             content = stream.read(MAXIMUM_BYTES + 1)
     except OSError as error:
         raise InvalidFileError(f"{path}: {error.strerror}", "name a file that can be read") from None

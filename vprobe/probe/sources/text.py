@@ -45,10 +45,6 @@ CPUID_LINE = re.compile(
 CPUID_HEADER = re.compile(r"^\s*CPU\s*#?\s*(\d{1,5})?\s*:\s*$", re.I)
 CPUID_LIKE = re.compile(r"^\s*0x[0-9a-f]{1,8}\b.*\beax\b", re.I)
 
-SUBLEAVED = {0x4, 0x7, 0xB, 0xD, 0xF, 0x10, 0x12, 0x14, 0x17, 0x18, 0x1A, 0x1B, 0x1D, 0x1F, 0x20, 0x23, 0x24}
-SUBLEAVED |= {0x8000001D, 0x80000020, 0x80000026}
-"""Leaves whose repetition, where a dump does not number subleaves, is the next subleaf."""
-
 
 class _Cpus:
     """Collects leaves and MSRs by CPU while lines are read."""
@@ -58,7 +54,7 @@ class _Cpus:
         self.msrs: dict[int, dict[int, int | Unread]] = {}
         self.current = 0
         self.numbered = False  # a header with a number was seen
-        self.started = False  # a header was seen, or a leaf
+        self.again = False  # the section is of a CPU that was there: the first value of a leaf stands
 
     def header(self, number: str | None) -> None:
         """A section begins: of the CPU that it numbers, else of the next one."""
@@ -66,24 +62,26 @@ class _Cpus:
             self.current, self.numbered = int(number), True
         elif self.leaves.get(self.current):
             self.current = max(self.leaves) + 1
+        self.again = bool(self.leaves.get(self.current))
         self._bound()
 
-    def leaf(self, leaf: int, subleaf: int | None, registers: Registers) -> None:
-        """A line of CPUID. Leaf 0 again, without a header between, is the next CPU."""
+    def leaf(self, leaf: int, subleaf: int | None, registers: Registers) -> bool:
+        """A line of CPUID. Leaf 0 again, without a header between, is the next CPU. False: this leaf has other registers."""
         own = self.leaves.setdefault(self.current, {})
         key = (leaf, subleaf or 0)
-        if key in own and subleaf is None:
-            if leaf == 0 and not self.numbered:
+        if key in own and subleaf is None and not self.again:
+            if leaf == 0:
                 self.current = max(self.leaves) + 1
                 self._bound()
                 own = self.leaves.setdefault(self.current, {})
-            elif leaf in SUBLEAVED and own[key] != registers:
+            elif own[key] != registers:
                 key = (leaf, 1 + max(number for known, number in own if known == leaf))
-        own.setdefault(key, registers)
+        kept = own.setdefault(key, registers) == registers
         if len(own) > MAXIMUM_LEAVES:
             raise InvalidFileError(
                 f"CPU {self.current} has more than {MAXIMUM_LEAVES} CPUID leaves", "this is no dump of a real machine"
             )
+        return kept
 
     def msr(self, index: int, value: int | Unread) -> None:
         """A line of an MSR; the first value stands where one was sampled again and again."""
@@ -140,16 +138,31 @@ def _read_aida(lines: Iterable[str]) -> tuple[_Cpus, tuple[str, ...]]:
     for number, line in enumerate(lines, 1):
         if match := AIDA_CPUID.search(line):
             leaf, a, b, c, d = (int(word, 16) for word in match.groups()[:5])
-            cpus.leaf(leaf, int(match[6], 16) if match[6] else None, (a, b, c, d))
+            if not cpus.leaf(leaf, int(match[6], 16) if match[6] else None, (a, b, c, d)):
+                notes.append(_repeated(number, line))
         elif match := AIDA_MSR.search(line):
             cpus.msr(int(match[1], 16), int("".join(part for part in match.groups()[1:] if part), 16))
         elif match := AIDA_MSR_FAILED.search(line):
             cpus.msr(int(match[1], 16), Unread(errno.EIO))
         elif AIDA_LIKE.match(line):
-            notes.append(f"line {number} is not a whole record and was left out: {line.strip()[:60]}")
+            notes.append(_broken(number, line))
         else:
             _aida_header(line, cpus)
-    return cpus, tuple(notes[:MAXIMUM_NOTES])
+    return cpus, _bounded(notes)
+
+
+def _broken(number: int, line: str) -> str:
+    return f"line {number} is not a whole record and was left out: {line.strip()[:60]}"
+
+
+def _repeated(number: int, line: str) -> str:
+    return f"line {number} gives other registers for a leaf that was there, and was left out: {line.strip()[:60]}"
+
+
+def _bounded(notes: list[str]) -> tuple[str, ...]:
+    """The first notes, and how many more there are."""
+    more = len(notes) - MAXIMUM_NOTES
+    return (*notes[:MAXIMUM_NOTES], *([f"{more} more lines were left out likewise"] if more > 0 else ()))
 
 
 def _aida_header(line: str, cpus: _Cpus) -> None:
@@ -172,12 +185,13 @@ def _read_cpuid(lines: Iterable[str]) -> tuple[_Cpus, tuple[str, ...]]:
     for number, line in enumerate(lines, 1):
         if match := CPUID_LINE.search(line):
             leaf, a, b, c, d = (int(match[group], 16) for group in (1, 3, 4, 5, 6))
-            cpus.leaf(leaf, int(match[2], 16) if match[2] else None, (a, b, c, d))
+            if not cpus.leaf(leaf, int(match[2], 16) if match[2] else None, (a, b, c, d)):
+                notes.append(_repeated(number, line))
         elif match := CPUID_HEADER.match(line):
             cpus.header(match[1])
         elif CPUID_LIKE.match(line):
-            notes.append(f"line {number} is not a whole record and was left out: {line.strip()[:60]}")
-    return cpus, tuple(notes[:MAXIMUM_NOTES])
+            notes.append(_broken(number, line))
+    return cpus, _bounded(notes)
 
 
 def format_cpuid(raw: Raw) -> str:
