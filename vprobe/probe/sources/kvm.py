@@ -43,14 +43,14 @@ def _ioctl(descriptor: int, request: int, argument: int = 0) -> int | Unread:
         return Unread(error.errno or errno.EIO)
 
 
-def _ioctl_buffer(descriptor: int, request: int, buffer: memoryview) -> Unread | None:
+def _ioctl_buffer(descriptor: int, request: int, buffer: memoryview) -> int | Unread:
     from fcntl import ioctl  # noqa: PLC0415 - not on every platform
 
     try:
-        ioctl(descriptor, request, buffer, True)
+        result: int = ioctl(descriptor, request, buffer, True)
     except OSError as error:
         return Unread(error.errno or errno.EIO)
-    return None
+    return result
 
 
 def read_kvm(device: str = DEVICE) -> KvmRaw:
@@ -93,7 +93,7 @@ def _feature_msrs(descriptor: int) -> dict[int, int | Unread]:
     """KVM's own view of the capability MSRs: what it would let a nested hypervisor see."""
     words = _words(1 + MAXIMUM_MSRS)  # struct kvm_msr_list: nmsrs, indices
     words[0] = MAXIMUM_MSRS
-    if _ioctl_buffer(descriptor, KVM_GET_MSR_FEATURE_INDEX_LIST, words) is not None:
+    if isinstance(_ioctl_buffer(descriptor, KVM_GET_MSR_FEATURE_INDEX_LIST, words), Unread):
         return {}
     return {index: _feature_msr(descriptor, index) for index in words[1 : 1 + min(words[0], MAXIMUM_MSRS)]}
 
@@ -101,8 +101,12 @@ def _feature_msrs(descriptor: int) -> dict[int, int | Unread]:
 def _feature_msr(descriptor: int, index: int) -> int | Unread:
     words = _words(6)  # struct kvm_msrs with one entry: nmsrs, pad, index, reserved, data of 64 bits
     words[0], words[2] = 1, index
-    failure = _ioctl_buffer(descriptor, KVM_GET_MSRS, words)
-    return failure or int.from_bytes(words[4:].tobytes(), sys.byteorder)
+    read = _ioctl_buffer(descriptor, KVM_GET_MSRS, words)
+    if isinstance(read, Unread):
+        return read
+    if read != 1:  # the number of MSRs that were read: none, and yet no error
+        return Unread(errno.EINVAL)
+    return int.from_bytes(words[4:].tobytes(), sys.byteorder)
 
 
 def _supported_cpuid(descriptor: int) -> Leaves:
@@ -111,7 +115,7 @@ def _supported_cpuid(descriptor: int) -> Leaves:
         2 + 10 * MAXIMUM_CPUID
     )  # struct kvm_cpuid2: nent, padding, entries of function, index, flags, registers
     words[0] = MAXIMUM_CPUID
-    if _ioctl_buffer(descriptor, KVM_GET_SUPPORTED_CPUID, words) is not None:
+    if isinstance(_ioctl_buffer(descriptor, KVM_GET_SUPPORTED_CPUID, words), Unread):
         return {}
     leaves: dict[tuple[int, int], Registers] = {}
     for start in range(2, 2 + 10 * min(words[0], MAXIMUM_CPUID), 10):
