@@ -170,3 +170,35 @@ def test_a_cut_capture_is_refused(raw: Raw, data: st.DataObject) -> None:
     end = data.draw(st.integers(0, len(content.rstrip()) - 1))
     with pytest.raises(InvalidFileError):
         decode_capture(content[:end])
+
+
+def test_identifiers_of_other_machines_are_left_out() -> None:
+    """Serial numbers of Arm and s390, names of partitions and of containers, and a company's asset tag."""
+    files = {
+        "/proc/cpuinfo": "processor\t: 0\nModel Name\t: Loongson-3A5000\nSerial\t\t: 00000000cafe0815\n"
+        "processor 0: identification = 15C5C2, machine = 1\n",
+        "/proc/sysinfo": "Sequence Code:        00000000000FACADE\nLPAR Name:            PAYROLL\n"
+        "VM00 Name:            LEDGER\nVM00 Control Program: z/VM    5.3.0\n",
+        "/proc/ppc64/lparcfg": "serial_number=IBM,0210FACE\nshared_processor_mode=1\n",
+        "/proc/device-tree/ibm,partition-name": "ledger-7",
+        "/proc/1/cgroup": "0::/lxc.payload.ledger-7/init.scope\n",
+        "/sys/class/dmi/id/chassis_asset_tag": "INV-4711\n",
+    }
+    text = encode_capture(machine(files=files)).decode()
+    for secret in ("cafe0815", "15C5C2", "FACADE", "PAYROLL", "LEDGER", "0210FACE", "ledger-7", "INV-4711"):
+        assert secret not in text
+    kept = decode_capture(text.encode())
+    assert decode(kept).document() == decode(machine(files=files)).document()
+    cloud = machine(files={"/sys/class/dmi/id/chassis_asset_tag": "7783-7084-3265-9085-8269-3286-77\n"})
+    assert b"7783-7084" in encode_capture(cloud)
+
+
+def test_an_smbios_table_is_kept_without_its_serial_numbers() -> None:
+    """Where /sys/class/dmi/id is missing, the table alone names the maker: that much is written as the files would be."""
+    bios = bytes([0, 24, 0, 0, 1, 2]) + bytes(13) + bytes([0x10]) + bytes(4) + b"SeaBIOS\0rel-1.16\0\0"
+    system = bytes([1, 27, 1, 0, 1, 2, 3, 4]) + bytes(19) + b"QEMU\0Standard PC\0pc-q35\0SERIAL-0815\0\0"
+    raw = machine(files={"/sys/firmware/dmi/tables/DMI": bios + system})
+    text = encode_capture(raw).decode()
+    assert "SERIAL-0815" not in text
+    assert decode(decode_capture(text.encode())).document() == decode(raw).document()
+    assert decode(raw).hypervisor.monitor == "qemu"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from vprobe.probe.raw import Raw, Unread
 from vprobe.probe.record import Record
-from vprobe.probe.tables import table
+from vprobe.probe.tables import is_platforms_asset_tag, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +49,19 @@ def dmi_strings(raw: Raw) -> dict[str, str]:
     content = raw.read(TABLE)
     if not found and not isinstance(content, Unread):
         found = {name: text[:LONGEST_STRING] for name, text in _table_strings(content).items() if name in CONDITIONS}
+    if not is_platforms_asset_tag(found.get("chassis_asset_tag", "")):
+        found.pop("chassis_asset_tag", None)
     return found
+
+
+def files_of_table(content: bytes) -> dict[str, bytes]:
+    """The SMBIOS table as the files of /sys that say the same, without serial numbers and UUIDs."""
+    strings = _table_strings(content)
+    if not is_platforms_asset_tag(strings.get("chassis_asset_tag", "")):
+        strings.pop("chassis_asset_tag", None)
+    files = {f"{DIRECTORY}/{name}": f"{text}\n".encode() for name, text in strings.items()}
+    bios = next(_structures(content, wanted=0), None)
+    return files | ({BIOS_ENTRY: bios[0] + b"\0\0"} if bios else {})
 
 
 def dmi_evidence(raw: Raw, *, flagged: bool) -> DmiEvidence:

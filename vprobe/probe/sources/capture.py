@@ -16,6 +16,7 @@ from vprobe.errors import InvalidFileError
 from vprobe.probe.raw import FileStatus, KvmRaw, Leaves, Origin, Raw, Registers, Unread
 from vprobe.probe.record import Record
 from vprobe.probe.sources import paths
+from vprobe.probe.tables import is_platforms_asset_tag
 
 SCHEMA: Final = "vprobe.capture/1"
 
@@ -252,8 +253,18 @@ IDENTIFYING = (
     ),
     _Pattern(re.compile(r"\b[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}\b"), "00:00:00:00:00:00"),
     _Pattern(re.compile(r"\([^\s()@]+@[^\s()]+\)"), "(builder)"),
+    _Pattern(re.compile(r"(?m)^(Serial\s*:).*$"), r"\1 (left out)"),
+    _Pattern(re.compile(r"(\bidentification = )[0-9A-Fa-f]+"), r"\g<1>000000"),
+    _Pattern(re.compile(r"(?m)^((?:LPAR|VM\d\d) (?:Extended )?Name|Sequence Code|Plant)( *:).*$"), r"\1\2 (left out)"),
+    _Pattern(re.compile(r"(?m)^(serial_number|system_id)=.*$"), r"\1=(left out)"),
+    _Pattern(re.compile(r"(/lxc(?:/|\.payload\.|\.monitor\.)|/machines/|/systemd-nspawn@)[^/\s.]+"), r"\1name"),
 )
-"""UUIDs, MAC addresses, and the builder's host in /proc/version."""
+"""UUIDs, MAC addresses, the builder's host in /proc/version, Arm's and IBM's serial numbers and names of machines in
+/proc/cpuinfo, /proc/sysinfo and lparcfg, and containers that are named like hosts."""
+NAMES = {"/proc/device-tree/ibm,partition-name"}
+"""Files whose presence tells, and whose content names the machine."""
+ASSET_TAG = "/sys/class/dmi/id/chassis_asset_tag"
+"""Clouds write who they are into it, companies the number of the machine."""
 
 KEPT_WORDS = re.compile(r"^(BOOT_IMAGE=\S*gvisor|[a-z_]*iommu=|mitigations=|nested|kvm|nosmt|nosmx|quiet$)")
 """Words of the kernel's command line that say something about virtualization; all others are dropped."""
@@ -266,7 +277,15 @@ def without_identifiers(raw: Raw) -> Raw:
     """The same record without what names this one machine; the decoders conclude the same from it."""
     files = {path: _scrub(path, content) for path, content in raw.files.items() if path not in NEVER_KEPT}
     cpuid = {cpu: _without_serial_number(leaves) for cpu, leaves in raw.cpuid.items()}
-    return raw.replace(files=files, cpuid=cpuid)
+    return raw.replace(files={**files, **_of_smbios_table(raw)}, cpuid=cpuid)
+
+
+def _of_smbios_table(raw: Raw) -> dict[str, bytes]:
+    """The table holds serial numbers among its strings: it is kept as the files that would tell the rest."""
+    from vprobe.probe.decode.dmi import files_of_table  # noqa: PLC0415 - few machines have the table alone
+
+    content = raw.read(paths.DMI_TABLE)
+    return {} if isinstance(content, Unread) else files_of_table(content)
 
 
 def _without_serial_number(leaves: Leaves) -> Leaves:
@@ -282,6 +301,8 @@ def _scrub(path: str, content: bytes | Unread) -> bytes | Unread:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         return content  # ACPI and SMBIOS structures, of which only headers are read
+    if path in NAMES or (path == ASSET_TAG and not is_platforms_asset_tag(text.strip())):
+        return b""
     if path == "/proc/cmdline":
         text = " ".join(word for word in text.split() if KEPT_WORDS.match(word))
     elif path.endswith("/mountinfo"):
