@@ -3,10 +3,14 @@ which a package would bring, is a failure."""
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 
 import pytest
+
+from vprobe.environments import guest_kernel, guest_package
+from vprobe.errors import VprobeError
 
 IN_CI = os.environ.get("CI") == "true"
 
@@ -16,6 +20,20 @@ def _no_kvm() -> str | None:
         os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
         return f"/dev/kvm does not open: {error.strerror}"
+    return None
+
+
+@functools.cache
+def _no_guest_kernel() -> str | None:
+    """In CI the kernel is fetched, as a user would do it; elsewhere that is the user's to decide."""
+    if guest_kernel.find() is not None:
+        return None
+    if not IN_CI:
+        return "there is no kernel for guests: vprobe guest prepare --yes"
+    try:
+        guest_package.prepare(guest_package.offer())
+    except VprobeError as error:
+        return str(error)
     return None
 
 
@@ -30,3 +48,5 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if shutil.which(name) is None:
                 reason = f"{name} is not installed"
                 pytest.fail(reason) if IN_CI else pytest.skip(reason)
+    if item.get_closest_marker("guest") and (reason := _no_guest_kernel()):
+        pytest.fail(reason) if IN_CI else pytest.skip(reason)

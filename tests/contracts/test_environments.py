@@ -34,10 +34,12 @@ CLASSES = {
     "runc": "os-level",
     "crun": "os-level",
     "kvm": "full-hardware",
+    "qemu-kvm": "full-hardware",
+    "qemu-tcg": "full-software",
     "qemu-user": "emulation",
     "ssh:localhost": None,
 }
-CAPABILITIES = {"os", "python", "kernels", "microvm", "commands", "storage", "network"}
+CAPABILITIES = {"os", "python", "kernels", "microvm", "commands", "storage", "network", "boots"}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -36,6 +36,8 @@ BUILT_IN = {
     "podman": "podman",
     "docker": "docker",
     "kvm": "kvm",
+    "qemu-kvm": "guest",
+    "qemu-tcg": "guest",
     "qemu-user": "qemu_user",
     "ssh:localhost": "ssh",
 }
@@ -76,7 +78,7 @@ class Launch:
 
     `variables` are set wherever it runs; `host_variables`, the user's own, only on this machine.
     `agent`: the agent's options, where `argv` runs vprobe's agent; an environment that does not show the host's files brings
-    the agent there by itself (see shipment).
+    the agent there by itself (see shipment). `cpus`: how many CPUs are measured.
     """
 
     argv: tuple[str, ...]
@@ -88,6 +90,7 @@ class Launch:
     agent: str | None = None
     host_variables: Mapping[str, str] = field(default_factory=dict)
     network_namespace: Path | None = None
+    cpus: int = 1
 
 
 class Session(Protocol):
@@ -108,6 +111,16 @@ class Session(Protocol):
     @property
     def pid(self) -> int:
         """Host process that leads the session (its supervisor)."""
+
+    def pin(self, cpus: Sequence[int]) -> tuple[int, ...]:
+        """Keep what runs the agent on these CPUs of the host; the numbers that they have inside, for the agent to pin itself."""
+
+    def phases(self, answered_ns: int, agent_ns: int, clock: Mapping[str, int]) -> dict[str, int]:
+        """The phases of the start in their order, as details of lifecycle.start.
+
+        `answered_ns`: when the agent's first message was here; `agent_ns` of it were the agent's own; `clock`: what the agent
+        says of a guest's clock (protocol.GuestClock), {} where there is none.
+        """
 
     def stderr_tail(self) -> str:
         """The last lines that engine and agent wrote to standard error, bounded and escaped."""
@@ -139,7 +152,10 @@ class Environment(Protocol):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What its agent offers to workloads: "os", "python", "kernels", "microvm", "commands", "storage", "network"."""
+        """What its agent offers to workloads: "os", "python", "kernels", "microvm", "commands", "storage", "network".
+
+        "boots": a session boots a kernel of its own, which takes seconds: it is kept over several boots of a run.
+        """
 
     @property
     def boundary(self) -> frozenset[str]:

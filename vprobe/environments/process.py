@@ -11,10 +11,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Self, TypeVar
 
 from vprobe.environments import Launch, sessions, supervisor
 from vprobe.errors import RunError
@@ -107,6 +108,9 @@ def escaped(raw: bytes, limit: int = SHOWN_BYTES) -> str:
     return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+P = TypeVar("P", bound="ProcessSession")
+
+
 class ProcessSession:
     """A session led by a supervisor process (see supervisor.py). Made by `start`."""
 
@@ -128,6 +132,20 @@ class ProcessSession:
     def pid(self) -> int:
         """The supervisor."""
         return self._supervisor.pid if self._supervisor else 0
+
+    @property
+    def engine_pid(self) -> int:
+        """The process that the supervisor started: the engine; 0 before that."""
+        return self._heard["launched"][1] if "launched" in self._heard else 0
+
+    def pin(self, cpus: Sequence[int]) -> tuple[int, ...]:
+        """The agent pins itself, by the host's own numbers."""
+        return tuple(cpus)
+
+    def phases(self, answered_ns: int, agent_ns: int, clock: Mapping[str, int]) -> dict[str, int]:
+        """The engine's share, with the interpreter's start, and the agent's."""
+        del clock  # the host's own
+        return {"engine_ns": answered_ns - self.launched_ns - agent_ns, "agent_ns": agent_ns}
 
     @property
     def exit_status(self) -> int | None:
@@ -209,7 +227,7 @@ class ProcessSession:
         if status:
             sessions.sweep_session(self._directory)
 
-    def __enter__(self) -> ProcessSession:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -243,7 +261,7 @@ class ProcessSession:
         self.launched_ns = self._heard["launched"][0]
 
 
-def start(instructions: Instructions, session_dir: Path) -> ProcessSession:
+def start(instructions: Instructions, session_dir: Path, kind: type[P] = ProcessSession) -> P:  # type: ignore[assignment]
     """Start a session as instructed. RunError, with what was said on standard error, where the engine is not reached."""
     run = sessions.run_of(session_dir)
     document = asdict(instructions) | {"run_directory": str(run) if run else ""}
@@ -253,7 +271,7 @@ def start(instructions: Instructions, session_dir: Path) -> ProcessSession:
     control, control_end = os.pipe()
     status_end, status = os.pipe()
     tail = os.memfd_create("vprobe-stderr")
-    session = ProcessSession(session_dir, to_agent, from_agent, control_end, status_end, tail)
+    session = kind(session_dir, to_agent, from_agent, control_end, status_end, tail)
     try:
         session.launch((stdin, stdout, control, status))
     except BaseException:

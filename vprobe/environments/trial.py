@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 
 from vprobe.environments import Environment, Launch, Unavailable, sessions
@@ -17,6 +19,19 @@ TRIAL_TIMEOUT_S = 20.0
 TRIAL_ARGV = ("/bin/sh", "-c", ":")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Searched after the user's own PATH, since engines are in sbin, which a normal user's PATH lacks on Debian."""
+
+
+USUAL_LOOP_NS = 6_000_000
+LOOP = 100_000
+
+
+@functools.cache
+def slowness() -> float:
+    """How many times slower than a usual machine this one runs Python, at least 1: nested emulation needs more patience."""
+    before = time.perf_counter_ns()
+    for _ in range(LOOP):
+        pass
+    return max(1.0, (time.perf_counter_ns() - before) / USUAL_LOOP_NS)
 
 
 def find(program: str) -> str | None:

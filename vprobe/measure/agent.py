@@ -17,7 +17,7 @@ import os  # noqa: E402
 import resource  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
-from typing import Any, Callable  # noqa: E402, UP035 - the agent also runs where Python is older
+from typing import Any, Callable, NoReturn  # noqa: E402, UP035 - the agent also runs where Python is older
 
 from vprobe.measure import evidence  # noqa: E402
 
@@ -105,7 +105,7 @@ class KernelRunner:
             raise BadRequestError(str(error), unsupported=True) from None
 
     def _start_partner(self, kernel: str, second_cpu: int | None) -> None:
-        if second_cpu is None:
+        if second_cpu is None or os.sched_getaffinity(0) == {second_cpu}:  # a guest has its own numbers
             raise BadRequestError("needs a second CPU", unsupported=True)
         try:
             self.host.start_partner(kernel, second_cpu)
@@ -228,6 +228,7 @@ class Agent:
         self.own_cpus = options.get("cpus") == "own"
         self.scratch = str(options.get("scratch", "/tmp"))  # noqa: S108 - always given by the controller
         self.place: dict[str, Any] = {"storage": str(options.get("storage", ""))}
+        self.channel = (0, 1)
         self.runners: dict[int, Any] = {}
         self.operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "block": self.block,
@@ -239,6 +240,7 @@ class Agent:
             "command": self.command,
             "evidence": self.evidence,
             "probe": self.probe,
+            "renew": self.renew,
         }
         self.probed = ""
 
@@ -255,12 +257,14 @@ class Agent:
         if self.executor == "microvm":
             with native.MicroVM(0, 4096, self.nonce) as machine:
                 seen["microvm"] = machine.evidence()
+        init_ns = os.environ.get("VPROBE_INIT_NS", "")  # of a guest of vprobe's own
         return {
             "hello": 1,
             "pid": os.getpid(),
             "agent_ns": time.monotonic_ns() - STARTED_NS,
             "native": native is not None,
             "evidence": seen,
+            "clock": {"init_ns": int(init_ns), "started_ns": STARTED_NS} if init_ns.isdecimal() else None,
         }
 
     def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -325,6 +329,13 @@ class Agent:
         del request
         return {"python_hash": evidence.python_hash(), "vprobe_hash": evidence.vprobe_hash()}
 
+    def renew(self, request: dict[str, Any]) -> NoReturn:
+        """Execute this agent anew on the same channel: a guest need not boot for the next one to be a fresh process."""
+        del request
+        for place, descriptor in enumerate(self.channel):
+            os.dup2(descriptor, place)
+        os.execv(sys.executable, [sys.executable, "-m", "vprobe.measure.agent", *sys.argv[1:]])
+
     def answer(self, line: bytes) -> dict[str, Any]:
         """Do what one line asks; errors become answers."""
         try:
@@ -378,6 +389,7 @@ def main() -> None:
     """Entry point of `python -m vprobe.measure.agent OPTIONS`, OPTIONS being a JSON object."""
     requests, answers = take_channel()
     agent = Agent(json.loads(sys.argv[1]) if len(sys.argv) > 1 else {})
+    agent.channel = (requests, answers)
     send(answers, agent.hello())
     gc.disable()  # as timeit does: a collection inside a block would be charged to the workload
     serve(agent, requests, answers)

@@ -59,6 +59,10 @@ class Channel:
             raise self._broken(f"an answer is not what was asked for: {error}") from None
         return self._checked(reply, str(message["op"]))
 
+    def renew(self) -> None:
+        """Have the agent executed anew; its first message is the next that comes."""
+        self._send(b'{"op":"renew"}\n')
+
     def block(self, handle: int, warm: int, iterations: int, timeout_s: float) -> tuple[BlockReply, int]:
         """One block, and its ns from outside. The shortest way there and back: this is called between all blocks."""
         self._id += 1

@@ -23,6 +23,7 @@ from vprobe.measure import whole_sessions
 from vprobe.measure.calibration import BlockSize, calibrate, settle, warm_iterations
 from vprobe.measure.channel import Channel
 from vprobe.measure.fingerprint import fingerprint, ns_per_tick
+from vprobe.measure.guests import Guests, is_guest
 from vprobe.measure.journal import Journal, Line
 from vprobe.measure.plan import BASE, COMMAND, Plan, PlannedArm, Task
 from vprobe.measure.protocol import PrepareReply
@@ -90,11 +91,22 @@ class Engine:
     skipped: list[Skipped] = field(default_factory=list)
     records: dict[str, EnvironmentRecord] = field(default_factory=dict)
     answered: set[str] = field(default_factory=set)
+    guests: Guests = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.guests = Guests(self.plan.preset.boots_per_guest)
 
     def run(self) -> Run:
         """Measure what is not yet in the journal, and write the run file."""
         self._remember()
         self.observer.begin(self.plan.boots * len(self._runnable()), self.journal.lines)
+        with self.guests:
+            self._boots()
+        run = self._assemble()
+        self.journal.complete(run)
+        return run
+
+    def _boots(self) -> None:
         began_s, longest_s = time.monotonic(), 0.0
         for number in range(self.plan.boots):
             if number in self.plan.looks and not self._look(number):
@@ -105,9 +117,6 @@ class Engine:
             boot_began_s = time.monotonic()
             self._boot(number)
             longest_s = max(longest_s, time.monotonic() - boot_began_s)
-        run = self._assemble()
-        self.journal.complete(run)
-        return run
 
     def _look(self, boots: int) -> bool:
         """Whether there is anything left to measure after so many boots; later ones measure only what is still open.
@@ -149,7 +158,9 @@ class Engine:
         self.observer.boot(number)
         random.Random(f"{self.plan.seed}/{number}/tasks").shuffle(pending)
         order = self._orders("boot", number, self.plan.arms, 1)[1][0]
-        with boot(self.plan.arms, order, self.site, self.plan.cpus) as this:
+        kept = {arm.name for arm in self.plan.arms if is_guest(arm.environment)}
+        self.guests.begin_boot(number)
+        with boot(self.plan.arms, order, self.site, self.plan.cpus, kept, self.guests) as this:
             self._record(this)
             canary_channel = self._canary(this)
             for task in pending:
@@ -255,8 +266,12 @@ class Engine:
 
     def _lifecycle_visit(self, this: Boot, number: int, watch: Watch) -> None:
         tasks = {task.name: task for task in self.plan.tasks}
-        arms = {arm.name: arm for arm in self.plan.arms}
-        rows, orders = self._orders("lifecycle", number, self.plan.arms, self.plan.preset.lifecycle_rounds)
+        with_guests = number % self.plan.preset.boots_per_guest_start == 0
+        due = [arm for arm in self.plan.arms if with_guests or not is_guest(arm.environment)]
+        slow = any(is_guest(arm.environment) for arm in due)
+        rounds = 1 if slow else self.plan.preset.lifecycle_rounds
+        arms = {arm.name: arm for arm in due}
+        rows, orders = self._orders("lifecycle", number, due, rounds)
         starts, stops = whole_sessions.measure_lifecycle(arms, orders, self.site, this.bare_evidence)
         noise = watch.end(None)
         done = self.journal.finished(number)
@@ -265,7 +280,7 @@ class Engine:
                 self._append(finished(tasks[name], number, this.cpu, rows, noise, samples))
 
     def _append(self, visit: Visit, skipped: Sequence[Skipped] = ()) -> None:
-        extra = msgspec.structs.asdict(visit)
+        extra = msgspec.structs.asdict(visit) | {"guest_boot": visit.boot // self.plan.preset.boots_per_guest}
         environments_seen = tuple(self.records.values()) if not self.journal.lines else ()
         self.journal.append(Line(**extra, skipped=tuple(skipped), environments=environments_seen))
         self.observer.visit(visit)
@@ -334,7 +349,7 @@ def _site(plan: Plan, tick_ns: float) -> Iterator[Site]:
     # A command of the user's own gets the user's variables; workloads of ours must not depend on them.
     own = {name: value for name, value in os.environ.items() if name != "TMPDIR"} if plan.has_command else {}
     with open_run(plan.scratch) as directory:
-        yield Site(directory, plan.working_directory, tick_ns, own, plan.has_network)
+        yield Site(directory, plan.working_directory, tick_ns, own, plan.has_network, len(plan.cpus))
 
 
 def measure(

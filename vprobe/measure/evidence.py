@@ -78,6 +78,7 @@ def boundary() -> dict[str, Any]:
         "root": f"{root.st_dev}:{root.st_ino}",
         "root_mount": root_mount(),
         "kernel": _text("/proc/version"),
+        "boot_id": _text("/proc/sys/kernel/random/boot_id"),
         "cpuid_signature": cpuid_signature(),
         "cgroup": _text("/proc/self/cgroup"),
         "hostname": os.uname().nodename[:64],

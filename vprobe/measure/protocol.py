@@ -10,6 +10,13 @@ Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=10**18)]
 Text = Annotated[str, msgspec.Meta(max_length=8192)]
 
 
+class GuestClock(msgspec.Struct, frozen=True):
+    """A guest's own clock, which began when its kernel did, at two moments of its start."""
+
+    init_ns: Nanoseconds  # the kernel ran init
+    started_ns: Nanoseconds  # the agent's first instruction in Python
+
+
 class Hello(msgspec.Struct, frozen=True):
     """An agent's first message."""
 
@@ -18,6 +25,7 @@ class Hello(msgspec.Struct, frozen=True):
     agent_ns: Nanoseconds  # from its first instruction in Python to this message, by its own clock: guests have another
     native: bool
     evidence: dict[str, Any]
+    clock: GuestClock | None = None
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -20,6 +20,7 @@ import vprobe
 from vprobe import suites
 from vprobe.environments import Environment, Launch, Session
 from vprobe.environments.sessions import RunDirectory
+from vprobe.environments.trial import slowness
 from vprobe.errors import RunError
 from vprobe.measure.channel import Channel
 from vprobe.measure.links import links
@@ -39,8 +40,7 @@ class Started:
     hello: Hello
     nonce: int  # planted in its micro-VM, if it has one
     start_ns: int
-    engine_ns: int  # of it until the agent's first instruction in Python
-    agent_ns: int  # of it from there to the answer
+    phases: Mapping[str, int]  # of it, see Session.phases
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Site:
     ns_per_tick: float
     variables: Mapping[str, str] = field(default_factory=dict)  # of the user's own, where a command may need them
     network: bool = False  # whether arms are to be linked with the host side
+    cpus: int = 1  # how many are measured
 
 
 def code_paths() -> tuple[Path, ...]:
@@ -92,6 +93,7 @@ def make_launch(
         read_only_paths=(*code_paths(), place),
         working_directory=place,
         network_namespace=network_namespace,
+        cpus=site.cpus,
     )
     return launch, nonce
 
@@ -106,10 +108,16 @@ class Launched:
 
     def greeted(self) -> Started:
         """Wait for its first answer. RunError where there is none."""
-        hello, arrived_ns = self.channel.hello(HELLO_TIMEOUT_S)
+        hello, arrived_ns = self.channel.hello(hello_timeout_s())
         total = arrived_ns - self.session.launched_ns
-        agent = min(hello.agent_ns, total)
-        return Started(self.session, self.channel, hello, self.nonce, total, total - agent, agent)
+        clock = {} if hello.clock is None else msgspec.structs.asdict(hello.clock)
+        phases = self.session.phases(arrived_ns, min(hello.agent_ns, total), clock)
+        return Started(self.session, self.channel, hello, self.nonce, total, phases)
+
+
+def hello_timeout_s() -> float:
+    """How long to wait for an agent's first message."""
+    return HELLO_TIMEOUT_S * slowness()
 
 
 @contextlib.contextmanager
@@ -201,16 +209,43 @@ class Boot:
                 self.frozen.remove(name)
 
 
+class Answering(Protocol):
+    """An agent that will answer."""
+
+    def greeted(self) -> Started:
+        """Wait for its first answer. RunError where there is none."""
+
+
+class Keeper(Protocol):
+    """Who keeps guests over several boots: vprobe.measure.guests."""
+
+    def launched(self, arm: PlannedArm, site: Site, place_in_order: int) -> Answering:
+        """A fresh agent in the arm's guest."""
+
+
 @contextlib.contextmanager
-def boot(arms: Sequence[PlannedArm], order: Sequence[str], site: Site, cpus: tuple[int, ...]) -> Iterator[Boot]:
-    """Start every arm's agent in the given order, and believe none before bare's evidence is there to judge by."""
+def boot(
+    arms: Sequence[PlannedArm],
+    order: Sequence[str],
+    site: Site,
+    cpus: tuple[int, ...],
+    kept: Collection[str] = (),
+    keeper: Keeper | None = None,
+) -> Iterator[Boot]:
+    """Start every arm's agent in the given order, and believe none before bare's evidence is there to judge by.
+
+    The arms in `kept` belong to the keeper: they do not end with the boot.
+    """
     by_name = {arm.name: arm for arm in arms}
     bare = next(arm.name for arm in arms if arm.environment.name == BASE)
     with contextlib.ExitStack() as stack:
         linked = stack.enter_context(links(cpus, site.network))
         this = Boot({}, {}, cpus[0], bare, unlinked=linked.missing)
-        waiting = {}
+        waiting: dict[str, Answering] = {}
         for place_in_order, name in enumerate(order):  # each starts while others do: that takes longer than measuring
+            if keeper is not None and name in kept:
+                waiting[name] = keeper.launched(by_name[name], site, place_in_order)
+                continue
             namespace = linked.before_start(by_name[name])
             waiting[name] = stack.enter_context(launched(by_name[name], site, place_in_order, namespace))
         for name, one in waiting.items():
@@ -219,14 +254,14 @@ def boot(arms: Sequence[PlannedArm], order: Sequence[str], site: Site, cpus: tup
             check_place(by_name[name].environment, agent, this.bare_evidence)
             if place := linked.after_start(by_name[name], agent.hello.evidence):
                 agent.channel.request({"op": "place", "place": place}, Reply, REQUEST_TIMEOUT_S)
-            agent.channel.request({"op": "pin", "cpus": list(cpus)}, Reply, REQUEST_TIMEOUT_S)
+            agent.channel.request({"op": "pin", "cpus": list(agent.session.pin(cpus))}, Reply, REQUEST_TIMEOUT_S)
             this.hashes[name] = agent.channel.request({"op": "evidence"}, EvidenceReply, REQUEST_TIMEOUT_S)
         try:
             yield this
         finally:
             with contextlib.suppress(RunError, OSError):  # it may be gone already
                 this.wake_only(this.agents)  # what is frozen cannot end in good order
-            end_all([agent.session for agent in this.agents.values()])
+            end_all([agent.session for name, agent in this.agents.items() if name not in kept])
 
 
 def end_all(sessions: Sequence[Session]) -> None:

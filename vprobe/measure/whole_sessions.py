@@ -25,14 +25,14 @@ def measure_lifecycle(
     """Start and stop a session in every arm, round by round: samples of lifecycle.start and of lifecycle.stop."""
     starts: dict[str, list[float]] = {arm: [] for arm in arms}
     stops: dict[str, list[float]] = {arm: [] for arm in arms}
-    phases: dict[str, dict[str, list[float]]] = {arm: {"engine_ns": [], "agent_ns": []} for arm in arms}
+    phases: dict[str, dict[str, list[float]]] = {arm: {} for arm in arms}
     for order in orders:
         for arm in order:
             with started(arms[arm], site) as agent:
                 check_place(arms[arm].environment, agent, bare)
                 starts[arm].append(agent.start_ns)
-                phases[arm]["engine_ns"].append(agent.engine_ns)
-                phases[arm]["agent_ns"].append(agent.agent_ns)
+                for phase, ns in agent.phases.items():
+                    phases[arm].setdefault(phase, []).append(ns)
                 stops[arm].append(agent.session.stop())
     return (
         {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from vprobe.environments import Available, Launch, Unavailable
 from vprobe.model import VirtClass
@@ -29,6 +29,14 @@ class StandInSession:
         if self.process.poll() is None or self.process.stderr is None:
             return ""
         return self.process.stderr.read().decode()
+
+    def pin(self, cpus: Sequence[int]) -> tuple[int, ...]:
+        """The agent does it itself."""
+        return tuple(cpus)
+
+    def phases(self, answered_ns: int, agent_ns: int, clock: Mapping[str, int]) -> dict[str, int]:
+        """One phase."""
+        return {"engine_ns": answered_ns - self.launched_ns}
 
     def freeze(self) -> None:
         """Nothing."""

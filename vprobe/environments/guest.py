@@ -1,0 +1,342 @@
+"""qemu-kvm and qemu-tcg: a Linux guest of QEMU, on KVM or in software; one implementation, two accelerators.
+
+The guest boots a kernel of the distribution's (see guest_kernel.py) from an initramfs of ours, sees the host's root read-only
+over 9p under an overlay whose upper layer is in its memory, and runs the agent of this very vprobe with this very
+interpreter. The agent's channel is a virtio-serial port that QEMU connects to its own standard input and output, so that the
+supervisor treats QEMU as any other engine. What the kernel says on its console is QEMU's standard error.
+
+Words after a colon, joined by "+", vary the machine: `qemu-tcg:emulated` has a disk controller and a clock as real machines
+have, and hides KVM, so that the guest's kernel uses none of KVM's paravirtual features. The agent's channel and the root
+stay on virtio in every variety: they are never inside what is timed. `hugepages` takes the memory from the host's reserved
+huge pages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vprobe.environments import (
+    Available,
+    Launch,
+    Unavailable,
+    bundle,
+    guest_kernel,
+    guest_trial,
+    initramfs,
+    process,
+    trial,
+)
+from vprobe.environments.guest_kernel import Kernel
+from vprobe.environments.initramfs import Program, Step
+from vprobe.environments.kvm import create_vm, refused
+from vprobe.environments.qemu_monitor import Monitor
+from vprobe.errors import RunError, UsageError
+from vprobe.model import VirtClass
+
+PROGRAM = "qemu-system-x86_64"
+PACKAGE = "qemu-system-x86"
+FIRMWARE = "qboot.rom"
+"""A firmware that does only what Linux needs: 0.4 s of an emulated CPU less than SeaBIOS. Comes with QEMU since 5.0."""
+DATA_DIRECTORIES = ("share/qemu", "share/seabios", "share/qemu-firmware")
+
+MODULES = ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay")
+BLOCK_MODULES = {"virtio": ("virtio_blk",), "emulated": ("ahci", "sd_mod")}
+IMAGE_MODULES = ("ext4", "xfs", "btrfs")
+WORDS = ("emulated", "hugepages")
+
+MEBIBYTE = 1 << 20
+MEMORY_MIB = 2048
+START_TIMEOUT_S = 20.0
+MESSAGE_BYTES = 400
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_BIND = 1, 2, 4, 0x1000
+FAREWELL = re.compile(r"\] (reboot: |PM: Calling )|^\[ *[0-9.]+\] *$")
+"""What every kernel says when it ends, whatever for."""
+HOST, LAYER, ROOT = "/host", "/layer", "/root"
+SHARE, PORT = "vprobe-host", "/dev/vport0p1"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What QEMU is told to build, beside the accelerator."""
+
+    qemu: str = ""
+    kernel: Path | None = None
+    disk: Path | None = None
+    emulated: bool = False
+    hugepages: bool = False
+
+
+class GuestSession(process.ProcessSession):
+    """QEMU under a supervisor, with its monitor."""
+
+    monitor: Monitor | None = None
+    running_ns = 0
+    stopped = False
+
+    def attach(self, socket: Path, timeout_s: float) -> None:
+        """Connect to the monitor and let the guest run. RunError, with what QEMU said, where that fails."""
+        try:
+            self.monitor = Monitor(socket, timeout_s, lambda: self.exit_status is None)
+            self.running_ns = time.monotonic_ns()
+            self.monitor.execute("cont")
+        except RunError as error:
+            said = self.stderr_tail()
+            raise RunError(
+                f"{error.message}: {said}" if said else error.message, "see 'qemu-system-x86_64 --help'"
+            ) from None
+
+    def stderr_tail(self) -> str:
+        """The last lines of the guest's console and of QEMU, as one line: a guest's last words need all of them."""
+        lines = [line.strip() for line in super().stderr_tail().replace("\\r", "\n").splitlines()]
+        return " | ".join(line for line in lines if line and not FAREWELL.search(line))[-MESSAGE_BYTES:]
+
+    def state(self) -> str:
+        """What QEMU says of the machine ("running", "internal-error", …); "gone" where it does not answer."""
+        with contextlib.suppress(RunError):
+            if self.monitor is not None:
+                return str(self.monitor.execute("query-status")["status"])
+        return "gone"
+
+    def freeze(self) -> None:
+        """Pause the virtual CPUs."""
+        if self.monitor is not None and not self.stopped:
+            self.monitor.execute("stop")
+            self.stopped = True
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        if self.monitor is not None and self.stopped:
+            self.monitor.execute("cont")
+            self.stopped = False
+
+    def pin(self, cpus: Sequence[int]) -> tuple[int, ...]:
+        """The n-th virtual CPU to the n-th of `cpus`, QEMU's other threads to all of them; the CPUs' numbers inside.
+
+        The other threads, too: where they share the CPU a message to the agent costs context switches and no interrupts.
+        """
+        assert self.monitor is not None
+        virtual = [int(one["thread-id"]) for one in self.monitor.execute("query-cpus-fast")]
+        for thread in os.listdir(f"/proc/{self.engine_pid}/task"):  # noqa: PTH208 - names are what is wanted
+            with contextlib.suppress(ProcessLookupError):  # a worker that has ended meanwhile
+                os.sched_setaffinity(int(thread), cpus)
+        for number, thread_id in enumerate(virtual):
+            os.sched_setaffinity(thread_id, {cpus[number % len(cpus)]})
+        return tuple(range(len(virtual)))
+
+    def phases(self, answered_ns: int, agent_ns: int, clock: Mapping[str, int]) -> dict[str, int]:
+        """QEMU's own start; firmware and the kernel's start until its clock runs; kernel; user space; agent."""
+        kernel_began_ns = answered_ns - agent_ns - clock["started_ns"]
+        return {
+            "engine_ns": self.running_ns - self.launched_ns,
+            "firmware_ns": max(kernel_began_ns - self.running_ns, 0),
+            "kernel_ns": clock["init_ns"],
+            "userspace_ns": max(clock["started_ns"] - clock["init_ns"], 0),
+            "agent_ns": agent_ns,
+        }
+
+    def stop(self) -> int:
+        """Also where it is paused: the agent could not hear the end of its channel."""
+        if self.monitor is not None:
+            with contextlib.suppress(RunError):  # it has ended by itself
+                self.thaw()
+            self.monitor.close()
+            self.monitor = None
+        return super().stop()
+
+
+def memory_mib() -> int:
+    """Memory of a guest: 2 GiB, or half of what the host has free."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MEBIBYTE
+    return max(256, min(MEMORY_MIB, free // 2))
+
+
+def firmware(program: str) -> tuple[str, ...]:
+    """QEMU's option for the small firmware, where it is installed."""
+    prefix = Path(program).parent.parent
+    found = (prefix / place / FIRMWARE for place in DATA_DIRECTORIES)
+    return next((("-bios", str(path)) for path in found if path.is_file()), ())
+
+
+def escaped(value: str) -> str:
+    """A value for QEMU's comma-separated options."""
+    return value.replace(",", ",,")
+
+
+def image_format(disk: Path) -> str:
+    """qcow2 or raw, by the mark at the beginning: QEMU is never left to guess, which a raw image could abuse."""
+    with disk.open("rb") as file:
+        return "qcow2" if file.read(4) == b"QFI\xfb" else "raw"
+
+
+def drive(path: Path, image: str, number: int, *, emulated: bool, read_only: bool) -> tuple[str, ...]:
+    """A disk of the guest: virtio-blk, or a disk on an AHCI controller."""
+    options = f"if=none,id=disk{number},format={image},file={escaped(str(path))},cache=none,aio=threads"
+    options += ",readonly=on" if read_only else ""
+    if read_only:
+        options = options.replace("cache=none,", "")  # it may lie on a file system without O_DIRECT
+    device = f"ide-hd,bus=ahci.{number}" if emulated else "virtio-blk-pci"
+    return ("-drive", options, "-device", f"{device},drive=disk{number}")
+
+
+def arguments(
+    machine: Machine, accelerator: str, image: Path, cpus: int, session_dir: Path, disks: Sequence[str]
+) -> tuple[str, ...]:
+    """QEMU's command line. Its paused start (-S) is ended by the monitor, so that the phases of a boot can be told apart."""
+    program = machine.qemu or trial.find(PROGRAM) or PROGRAM
+    model = "max" if accelerator == "tcg" else "host"
+    memory = f"{memory_mib()}M"
+    if accelerator == "kvm":
+        model += ",kvm=off" if machine.emulated else ""
+        model += ",-arch-capabilities" if guest_trial.PVM.exists() else ""  # it offers that MSR and refuses to set it
+    backing: tuple[str, ...] = ()
+    options = f"q35,accel={accelerator},vmport=off,smbus=off,sata=off"
+    if machine.hugepages:
+        backing = ("-object", f"memory-backend-memfd,id=memory,size={memory},hugetlb=on,prealloc=off")
+        options += ",memory-backend=memory"
+    clock = " clocksource=hpet" if machine.emulated else ""
+    return (
+        *(program, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S"),
+        *("-machine", options, "-cpu", model, "-smp", str(cpus), "-m", memory, *backing, *firmware(program)),
+        *("-kernel", str(image), "-initrd", str(session_dir / "initramfs")),
+        *("-append", f"console=ttyS0 quiet panic=-1 reboot=t{clock}"),
+        *("-qmp", f"unix:{escaped(str(session_dir / 'qmp'))},server=on,wait=off"),
+        *("-chardev", "stdio,id=agent,signal=off", "-device", "virtio-serial-pci"),
+        *("-device", "virtserialport,chardev=agent,nr=1,name=vprobe"),
+        *("-device", "isa-debug-exit,iobase=0xf4,iosize=1"),
+        *("-chardev", "file,id=console,path=/dev/fd/2", "-serial", "chardev:console"),
+        *("-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"),
+        *("-device", f"virtio-9p-pci,fsdev=host,mount_tag={SHARE}"),
+        *(("-device", "ich9-ahci,id=ahci") if machine.emulated and disks else ()),
+        *disks,
+    )
+
+
+def root_steps(launch: Launch, image: Sequence[Step] = ()) -> tuple[Step, ...]:
+    """From the kernel's empty root to the host's under an overlay, with what a Linux system has mounted."""
+    upper, work = f"{LAYER}/upper", f"{LAYER}/work"
+    nodes = str(MS_NOSUID)
+    place = launch.working_directory or launch.scratch
+    shown = dict.fromkeys(
+        str(path) for path in (*launch.read_only_paths, place) if bundle.below(str(path), bundle.FRESH)
+    )
+    binds = [
+        step
+        for path in shown
+        if path != str(launch.scratch)
+        for step in (("mkdir", ROOT + path), ("mount", HOST + path, ROOT + path, "", str(MS_BIND)))
+    ]
+    return (
+        ("mkdir", "/dev"),
+        ("mount", "devtmpfs", "/dev", "devtmpfs"),
+        ("mkdir", HOST),
+        ("await", SHARE, HOST, "9p", str(MS_RDONLY), "trans=virtio,version=9p2000.L,cache=loose,msize=512000"),
+        *(("mkdir", path) for path in (LAYER, ROOT)),
+        ("mount", "tmpfs", LAYER, "tmpfs"),
+        *(("mkdir", path) for path in (upper, work)),
+        ("mount", "overlay", ROOT, "overlay", "0", f"lowerdir={HOST},upperdir={upper},workdir={work}"),
+        *(("mkdir", f"{ROOT}/{path}") for path in ("proc", "sys", "dev", "tmp", "run")),
+        ("mount", "proc", f"{ROOT}/proc", "proc"),
+        ("mount", "sysfs", f"{ROOT}/sys", "sysfs"),
+        ("mount", "/dev", f"{ROOT}/dev", "", str(MS_BIND)),
+        *(("mkdir", f"{ROOT}/dev/{path}") for path in ("pts", "shm")),
+        ("mount", "devpts", f"{ROOT}/dev/pts", "devpts", nodes, "mode=0620,ptmxmode=0666"),
+        *(("mount", "tmpfs", f"{ROOT}/{path}", "tmpfs", nodes, "mode=1777") for path in ("dev/shm", "tmp", "run")),
+        *binds,
+        *image,
+        ("mkdir", f"{ROOT}{launch.scratch}"),
+        ("name", "vprobe"),
+        ("up", "lo"),
+        ("enter", ROOT),
+    )
+
+
+@dataclass(frozen=True)
+class LinuxGuest:
+    """A whole Linux of its own in QEMU."""
+
+    name: str
+    accelerator: str
+    machine: Machine = Machine()
+
+    @property
+    def virt_class(self) -> VirtClass:
+        return VirtClass.FULL_HARDWARE if self.accelerator == "kvm" else VirtClass.FULL_SOFTWARE
+
+    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "boots"})
+    boundary: frozenset[str] = frozenset({"boot_id", "root_mount"})
+
+    def availability(self) -> Available | Unavailable:
+        if platform.machine() != "x86_64":
+            return Unavailable(f"vprobe's guests are x86-64, this is {platform.machine()}", "")
+        program = self.machine.qemu or trial.find(PROGRAM)
+        if program is None:
+            return trial.missing(PROGRAM, PACKAGE)
+        if not initramfs.INIT.is_file():
+            return Unavailable("the guests' init was not built", "install vprobe again with a C compiler")
+        if self.accelerator == "kvm":
+            try:
+                create_vm()
+            except OSError as error:
+                return refused(error)
+        try:
+            kernel = self.kernel()
+            kernel.resolve(self.module_names())
+        except UsageError as error:
+            return Unavailable(error.message, error.hint)
+        if self.accelerator == "kvm":
+            said = guest_trial.verdict(self, program, kernel)
+            if said is not None:
+                return said
+        return Available(f"qemu {trial.version(program)}, Linux {kernel.release}")
+
+    def agent_options(self) -> Mapping[str, str]:
+        return {}
+
+    def kernel(self) -> Kernel:
+        """The kernel to boot. UsageError where there is none."""
+        kernel = guest_kernel.find(self.machine.kernel)
+        if kernel is None:
+            raise UsageError("there is no kernel for guests", "vprobe guest prepare --yes, or --kernel FILE")
+        return kernel
+
+    def module_names(self) -> tuple[str, ...]:
+        """The modules that the guest needs."""
+        block = BLOCK_MODULES["emulated" if self.machine.emulated else "virtio"] if self.machine.disk else ()
+        return (*MODULES, *block)
+
+    def start(self, launch: Launch) -> GuestSession:
+        kernel = self.kernel()
+        image = guest_kernel.quick_image(kernel)
+        run = Program(
+            PORT, launch.argv, process.agent_variables(launch), str(launch.working_directory or launch.scratch)
+        )
+        built = initramfs.build(kernel.resolve(self.module_names()), root_steps(launch), run)
+        (launch.session_dir / "initramfs").write_bytes(built)
+        argv = arguments(self.machine, self.accelerator, image, max(1, launch.cpus), launch.session_dir, ())
+        instructions = process.Instructions(argv=argv, variables=process.engine_variables(launch))
+        session = process.start(instructions, launch.session_dir, GuestSession)
+        try:
+            session.attach(launch.session_dir / "qmp", START_TIMEOUT_S * trial.slowness())
+        except BaseException:
+            session.stop()
+            raise
+        return session
+
+
+def environment(name: str) -> LinuxGuest:
+    """The environment of that name. UsageError for a word after the colon that means nothing."""
+    kind, _, rest = name.partition(":")
+    words = rest.split("+") if rest else []
+    for word in words:
+        if word not in WORDS:
+            raise UsageError(f"{name}: no such variety of a guest: {word!r}", f"there are {', '.join(WORDS)}")
+    machine = Machine(emulated="emulated" in words, hugepages="hugepages" in words)
+    return LinuxGuest(name, kind.removeprefix("qemu-"), machine)
