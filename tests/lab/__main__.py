@@ -14,8 +14,9 @@ from pathlib import Path
 
 from . import document
 from .bench import Bench, Result, perform
-from .benches import load
-from .guest import distribution_kernel
+from .benches import comparisons, load
+from .comparison import NOTE, Comparison
+from .guest import Answer, distribution_kernel
 from .packages import LabError
 
 
@@ -51,6 +52,11 @@ def main() -> int:
             print(f"{bench.name:24} {bench.about}")
         return 0
     results = [_announced(bench, record=options.record, keep=options.keep) for bench in chosen]
+    answers = {result.bench.name: result.answer for result in results if result.answer}
+    wrong = [result.bench.name for result in results if result.problems]
+    for comparison in comparisons():
+        if {comparison.plain, comparison.layered} <= set(answers):
+            wrong += _compared(comparison, answers, options.keep or Path("build/labs"), record=options.record)
     if options.record:
         document.write(everything)
     wrong = [result.bench.name for result in results if result.problems]
@@ -73,6 +79,24 @@ def _announced(bench: Bench, *, record: bool, keep: Path | None) -> Result:
     for problem in result.problems:
         print(f"    {problem}", flush=True)
     return result
+
+
+def _compared(comparison: Comparison, answers: dict[str, Answer], directory: Path, *, record: bool) -> list[str]:
+    """Compare two benches' runs, say how it went; the comparison's name where it is wrong."""
+    print(f"{comparison.name}: {comparison.about} …", flush=True)
+    try:
+        problems, rows = comparison.write(answers, directory)
+        if record:
+            comparison.record(rows)
+    except LabError as error:
+        problems, rows = [str(error)], []
+    for row in rows:
+        if row["ratio"] is not None:
+            print(f"    {row['workload']:28} {row['ratio']:7.2f} [{row['low']:.2f}, {row['high']:.2f}]")
+    print(f"  {NOTE}\n  report: {directory / comparison.name}.html")
+    for problem in problems:
+        print(f"    {problem}", flush=True)
+    return [comparison.name] if problems else []
 
 
 if __name__ == "__main__":

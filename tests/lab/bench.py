@@ -74,6 +74,12 @@ class Bench:
     check: Callable[[Answer], Problems] | None = None
     modules: tuple[str, ...] = ()
     boot_modules: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    """What the script needs of the distribution beside the tools: laid over the host's root, not installed."""
+    inner: Setup | None = None
+    """A guest of the guest: its initramfs is at $LAB/inner.cpio, the kernel at $LAB/vmlinuz."""
+    inner_answer: str = ""
+    """The file in which its answer comes back; its captures are then views, too."""
     in_ci: bool = False
 
     def fixture(self, view: str) -> Path:
@@ -90,7 +96,9 @@ def observe(document: Mapping[str, Any]) -> Row:
         vtx=vtx["state"],
         amdv=amdv["state"],
         reason=own["reason"] or "",
-        controls=len(vtx["controls"]) if own is vtx else sum(amdv["features"].values()),
+        controls=sum(control["may_be_1"] for control in vtx["controls"].values())
+        if own is vtx
+        else sum(amdv["features"].values()),
         kvm={True: "usable", False: "no", None: "unknown"}[kvm["usable"]],
         backend=kvm["backend"] or "-",
         layers=", ".join(f"{layer['kind']} ({layer['class']})" for layer in hypervisor["layers"]) or "-",
@@ -125,7 +133,7 @@ def run(bench: Bench, kernel: Kernel, *, with_tools: bool) -> Answer:
     """Boot the bench in a temporary directory and return what came back. `with_tools`: other tools are asked, too."""
     with tempfile.TemporaryDirectory(prefix="vprobe-lab-") as directory:
         place = Path(directory)
-        tree = tools.tree() if with_tools else None
+        tree = tools.tree(bench.packages) if with_tools else None
         setup = Setup(
             script=(tools.SCRIPT if tree else "tools() { :; }\n") + bench.script,
             modules=bench.modules,
@@ -138,11 +146,22 @@ def run(bench: Bench, kernel: Kernel, *, with_tools: bool) -> Answer:
             archive.add("lab/microvm.py", MICROVM.read_bytes())
             if tree and not bench.machine.host_root:
                 tools.add(archive)
+            if bench.inner:
+                inner = guest.write_initramfs(bench.inner, kernel, place / "inner.cpio", tools.add if tree else no_more)
+                archive.add("lab/inner.cpio", inner.read_bytes())
+                archive.add("lab/vmlinuz", kernel.image.read_bytes())
 
         initramfs = guest.write_initramfs(setup, kernel, place / "initramfs", fill)
         wall_s = bench.machine.boot(place, kernel, initramfs, tree if bench.machine.host_root else None)
         console = (place / "console").read_text(errors="replace")
-        return guest.unpack((place / "answer").read_bytes(), console, wall_s)
+        answer = guest.unpack((place / "answer").read_bytes(), console, wall_s)
+        if bench.inner_answer:
+            answer.files.update(guest.unpack(answer.files.get(bench.inner_answer, b""), console, wall_s).files)
+        return answer
+
+
+def no_more(archive: Archive) -> None:
+    """Adds nothing."""
 
 
 def judge(bench: Bench, answer: Answer) -> Problems:
@@ -169,10 +188,13 @@ def disagreements(bench: Bench, view: str, document: Mapping[str, Any]) -> Probl
 
 
 def look_up(document: Mapping[str, Any], path: str) -> Any:
-    """A fact of a document by the names that lead to it; None where one is missing."""
+    """A fact of a document by the names and numbers that lead to it; None where one is missing."""
     found: Any = document
     for name in path.split("."):
-        found = found.get(name) if isinstance(found, Mapping) else None
+        if isinstance(found, list):
+            found = found[int(name)] if int(name) < len(found) else None
+        else:
+            found = found.get(name) if isinstance(found, Mapping) else None
     return found
 
 

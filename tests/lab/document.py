@@ -6,8 +6,10 @@ import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from .bench import INDEX, Bench, Row, document_of, observe
+from .comparison import NOTE
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "labs.md"
 BEGIN, END = "<!-- written by make lab RECORD=1 -->", "<!-- end -->"
@@ -37,8 +39,17 @@ def render(benches: Sequence[Bench]) -> str:
             cells = [_cell(wanted, seen) for wanted, seen in zip(expected, observed, strict=True)]
             answers.append([name, *cells, "yes" if expected == observed else "**no**"])
             said = index[path.name]["tools"]
-            others.append([name, _in_short(observed), *(_plain(said.get(tool, "")) for tool in _tool_names())])
-    return f"\n### Expected and observed\n\n{_table(answers)}\n### What other tools say in the same guest\n\n{_table(others)}\n"
+            others.append([name, _in_short(observed), *(_plain(said.get(tool, "·")) for tool in _tool_names())])
+    compared = "".join(_comparison(name, rows) for name, rows in index.get("comparisons", {}).items())
+    expected = f"\n### Expected and observed\n\n{_table(answers)}\n"
+    return f"{expected}### What other tools say in the same guest\n\n{_table(others)}\n{compared}"
+
+
+def _comparison(name: str, rows: list[dict[str, Any]]) -> str:
+    """Ratios above 1: slower with the layer."""
+    table = [["workload", "ratio", "95 % interval"]]
+    table += [[row["workload"], f"{row['ratio']:.2f}", f"[{row['low']:.2f}, {row['high']:.2f}]"] for row in rows]
+    return f"### {name}: ratio to the same machine without it\n\n{NOTE}\n\n{_table(table)}\n"
 
 
 def _tool_names() -> list[str]:

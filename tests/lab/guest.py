@@ -52,6 +52,8 @@ mount -t overlay -o lowerdir=$lower,upperdir=/layers/new/upper,workdir=/layers/n
 rm -rf /root/.dockerenv /root/run/.containerenv
 for place in proc sys dev run; do mkdir -p /root/$place; mount --move /$place /root/$place; done
 for place in {open}; do chmod o+rx /root$place; done
+mount -t tmpfs -o mode=1777 tmpfs /root/tmp  # the host's /tmp is its own running programs'
+for place in {in_tmp}; do mkdir -p /root$place; mount --bind /layers/host$place /root$place; done
 exec switch_root /root /run/lab/busybox sh /run/lab/lab/main
 """
 
@@ -118,8 +120,10 @@ def write_initramfs(setup: Setup, kernel: Kernel, target: Path, fill: Callable[[
         "\n".join(path.name.partition(".ko")[0].replace("-", "_") for path in kernel.with_dependencies(boot)),
     )
     if setup.host_root:
-        private = {str(parent) for path in (CHECKOUT, Path(sys.executable).resolve()) for parent in path.parents}
-        enter = ENTER_HOST.format(open=" ".join(sorted(private - {"/"})))
+        used = (CHECKOUT, Path(sys.executable).resolve().parents[1], Path(sys.prefix))
+        private = {str(parent) for path in used for parent in path.parents} - {"/"}
+        in_tmp = [str(path) for path in used if path.is_relative_to("/tmp")]
+        enter = ENTER_HOST.format(open=" ".join(sorted(private)), in_tmp=" ".join(in_tmp))
         python, variables = sys.executable, "PYTHONDONTWRITEBYTECODE=1"
     else:
         enter = ENTER_OWN

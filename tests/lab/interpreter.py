@@ -20,9 +20,9 @@ HOME = "python"
 VARIABLES = "PYTHONHOME=/python PYTHONPATH=/python/site PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8"
 LEFT_OUT = {
     *("__pycache__", "site-packages", "dist-packages", "test", "tests", "unittest", "ensurepip", "venv", "distutils"),
-    *("idlelib", "tkinter", "turtledemo", "pydoc_data", "lib2to3", "sqlite3", "curses", "dbm", "wsgiref", "xmlrpc"),
+    *("idlelib", "tkinter", "turtledemo", "pydoc_data", "lib2to3", "curses", "dbm", "wsgiref", "xmlrpc"),
 }
-SHARED_LEFT_OUT = ("_test", "_tkinter", "_curses", "_sqlite3", "_dbm", "_gdbm", "_ssl", "_codecs_", "_xx", "xx", "nis")
+SHARED_LEFT_OUT = ("_test", "_tkinter", "_curses", "_dbm", "_gdbm", "_ssl", "_codecs_", "_xx", "xx", "nis")
 LIBRARIES = ("click", "msgspec")
 """What `vprobe probe --capture` imports beside the standard library."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
 
 from .guest import Answer
 from .initramfs import Archive
-from .packages import unpacked
+from .packages import libraries, unpacked
 
 PACKAGES = ("cpu-checker", "libvirt-clients", "virt-what", "msr-tools", "dmidecode")
 COMMANDS = {
@@ -19,19 +20,22 @@ COMMANDS = {
     "lscpu": "lscpu",
 }
 SCRIPT = (
-    "tools() {\n" + "".join(f"  {{ {command}; }} > $OUT/$1.{name} 2>&1\n" for name, command in COMMANDS.items()) + "}\n"
+    "tools() { view=$1; shift\n"
+    + "".join(f"  \"$@\" sh -c '{command}' > $OUT/$view.{name} 2>&1\n" for name, command in COMMANDS.items())
+    + "}\n"
 )
-"""Defines `tools VIEW`: what every tool says goes to files of that view."""
+"""Defines `tools VIEW [as_user]`: what every tool says goes to files of that view."""
 
 
-def tree() -> Path:
-    """The tools that are not installed, with what they need, as a tree to lie over a host's root."""
-    return unpacked("tools", PACKAGES, closure=True)
+def tree(more: tuple[str, ...] = ()) -> Path:
+    """The tools that are not installed, and `more` packages, with what they need: a tree to lie over a host's root."""
+    return unpacked("-".join(["tools", *more]), (*PACKAGES, *more), closure=True)
 
 
 def said(answer: Answer, view: str) -> dict[str, str]:
-    """Tool -> what it said in a few words; "" where it was not asked."""
-    return {name: SUMMARIES[name](answer.text(f"{view}.{name}")) for name in COMMANDS}
+    """Tool -> what it said in a few words; tools that were not asked are missing."""
+    files = {name: f"{view}.{name}" for name in COMMANDS}
+    return {name: SUMMARIES[name](answer.text(file)) for name, file in files.items() if file in answer.files}
 
 
 def _kvm_ok(text: str) -> str:
@@ -69,8 +73,9 @@ SUMMARIES = {
 def add(archive: Archive) -> None:
     """The tools in a guest that does not see the host's root."""
     place = tree()
+    environment = dict(os.environ, LD_LIBRARY_PATH=libraries(place))
     for name in ("lscpu", "systemd-detect-virt", "virt-host-validate", "rdmsr", "dmidecode"):
-        archive.program(_find(name, place), f"usr/bin/{name}")
+        archive.program(_find(name, place), f"usr/bin/{name}", environment)
     for name in ("kvm-ok", "virt-what"):
         archive.copy(_find(name, place), f"usr/bin/{name}")
     helper = next(place.glob("usr/**/virt-what-cpuid-helper"), None)

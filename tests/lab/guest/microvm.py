@@ -10,42 +10,41 @@ import sys
 from vprobe.suites import HostFacts, UnsupportedError, catalog
 
 from vprobe import _native
-from vprobe.measure.agent import BadRequestError, KernelRunner
+from vprobe.environments.kvm import Kvm
+from vprobe.measure.agent import Agent
 
 NONCE = 0x0123_4567_89AB_CDEF_FEDC_BA98
 FACTS = HostFacts({1: 32 << 10, 2: 256 << 10, 3: 8 << 20})
-HOST_ONLY = {"getpid", "clock_gettime", "read", "pipe_round_trip", "fork_wait"}
 MEMORY_LIMIT = int(sys.argv[1]) << 20 if len(sys.argv) > 1 else 1 << 62
 
 
-def run(workload):
-    try:
-        made = workload.make(*([FACTS] if workload.kind == "kernel" else []), **workload.parameters)
-    except UnsupportedError as error:
-        return "skipped", str(error)
-    if workload.kind == "python":
-        return "ran", made(1)
-    if made.kernel in HOST_ONLY:
-        return "skipped", "system calls are the host's"
-    call = dataclasses.asdict(made)
-    call["memory_bytes"] = min(call["memory_bytes"], MEMORY_LIMIT)
-    try:
-        runner = KernelRunner(call, "microvm", 1.0, NONCE)
-    except BadRequestError as error:
-        return ("skipped" if error.unsupported else "failed"), str(error)
-    try:
-        return "ran", runner.block(1, 8)[0]
-    finally:
-        runner.close()
-
-
-answers = {}
-for name, workload in catalog().items():
-    if workload.kind == "kernel" or (workload.kind == "python" and "microvm" in workload.needs):
+def run(agent, workload):
+    request = {"workload": workload.name, "parameters": dict(workload.parameters)}
+    if workload.kind == "kernel":
         try:
-            answers[name] = run(workload)
-        except (OSError, RuntimeError, ValueError) as error:
-            answers[name] = ("failed", f"{type(error).__name__}: {error}")
+            call = dataclasses.asdict(workload.make(FACTS, **workload.parameters))
+        except UnsupportedError as error:
+            return "skipped", str(error)
+        request = {"call": call | {"memory_bytes": min(call["memory_bytes"], MEMORY_LIMIT)}}
+    reply = ask(agent, "prepare", **request)
+    if "error" not in reply:
+        reply = ask(agent, "block", warm=1, iterations=8)
+        ask(agent, "release")
+    if "error" in reply:
+        return ("skipped" if reply["unsupported"] else "failed"), reply["error"]
+    return "ran", reply["ns"]
+
+
+def ask(agent, operation, **request):
+    return agent.answer(json.dumps({"id": 1, "op": operation, "handle": 1, **request}).encode())
+
+
+agent = Agent({"executor": "microvm", "nonce": NONCE})
+answers = {
+    name: run(agent, workload)
+    for name, workload in catalog().items()
+    if workload.kind in {"kernel", "python"} and workload.needs <= Kvm().capabilities
+}
 with _native.MicroVM(1 << 20, 4096, NONCE) as machine, _native.KernelHost(1 << 20) as host:
     evidence = machine.evidence()
     evidence["nonce_arrived"] = evidence.pop("nonce") == NONCE

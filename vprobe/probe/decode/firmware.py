@@ -21,6 +21,7 @@ class Keeper(Record):
     name: str
     role: str
     known: bool = True  # False: it was not recorded whether there is one
+    paravirtual: bool = False  # CPUID is the processor's own here, and its privileged features are not this machine's
 
     def keeps(self, name: str) -> Fact:
         """The fact that a technology to virtualize is hidden, or may be: hypervisors need it for themselves."""
@@ -32,6 +33,9 @@ class Keeper(Record):
             return Fact(State.HIDDEN, f"Hyper-V keeps {name} for itself: this is its root partition", remedy)
         if self.role == "dom0":
             return Fact(State.HIDDEN, f"Xen keeps {name} for itself: this is its dom0", "run VMs under Xen")
+        if self.paravirtual:
+            reason = f"{self.name} keeps {name} for itself: a paravirtual guest has no use of it, whatever CPUID shows"
+            return Fact(State.HIDDEN, reason, "run VMs beside this one, or have the host make it a PVH or HVM guest")
         remedy = f"have the host enable nested virtualization and give this machine a CPU model with {name}"
         return self.hides(name).replace(remedy=remedy)
 
@@ -65,7 +69,7 @@ def technology_state(technology: Technology) -> Fact:
         return Fact(State.ABSENT, f"this processor's maker does not use {name}", "", evidence)
     if technology.flag is None:
         return Fact(State.UNKNOWN, "CPUID was not recorded", "record it with `vprobe probe --capture FILE`", evidence)
-    if technology.flag:
+    if technology.flag and not (technology.keeper and technology.keeper.paravirtual):
         return _with_flag(technology)
     if technology.keeper is not None:
         hidden = technology.keeper.keeps(name)

@@ -61,7 +61,9 @@ def _xen(raw: Raw) -> list[Finding]:
     role = "dom0" if _is_dom0(raw) else "guest"
     source = "/proc/xen" if has_proc else "/sys/hypervisor/type: xen"
     strength = Strength.CERTAIN if has_proc or role == "dom0" else Strength.GOOD
-    return [Finding("xen", strength, f"{source} ({role})", role, _xen_class(raw), stacked=True)]
+    guest_type = raw.text("/sys/hypervisor/guest_type")
+    words = f"{role}, guest type {guest_type[:8]}" if guest_type else role
+    return [Finding("xen", strength, f"{source} ({words})", role, _xen_class(raw), stacked=True)]
 
 
 def _is_dom0(raw: Raw) -> bool:

@@ -67,7 +67,8 @@ class Hypervisor(Record):
     def keeper(self) -> Keeper | None:
         """For sentences about what masks a feature; None where there is no hypervisor."""
         if self.kind:
-            return Keeper(self.kind, self.role or "guest")
+            paravirtual = self.layers[0].virt_class == "paravirtual"
+            return Keeper(self.kind, self.role or "guest", paravirtual=paravirtual)
         return Keeper("", "", known=False) if self.fact.state is State.UNKNOWN else None
 
 

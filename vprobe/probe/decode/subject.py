@@ -66,6 +66,13 @@ class Subject(Record):
         return any("models" not in row or f"{self.cpu.model:#04x}" in row["models"] for row in fitting)
 
 
+def cleared_by(subject: Subject, technology: str) -> str:
+    """Why the kernel does not show a flag that CPUID has."""
+    if subject.keeper and subject.keeper.paravirtual:
+        return f"a paravirtual guest of {subject.keeper.name} cannot use {technology}"
+    return f"Linux clears it where firmware disables {technology}"
+
+
 def unread_remedy(reading: Unread, effective_uid: int | None) -> str:
     """What makes the msr device readable."""
     if reading.refused and effective_uid != 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vprobe.probe.decode.cpuid import EAX, EBX, ECX, EDX, Vendor
 from vprobe.probe.decode.firmware import Lock, Technology, technology_state
 from vprobe.probe.decode.flags import kernel_flags
-from vprobe.probe.decode.subject import Subject, unread_remedy
+from vprobe.probe.decode.subject import Subject, cleared_by, unread_remedy
 from vprobe.probe.facts import Fact
 from vprobe.probe.raw import Unread
 from vprobe.probe.record import Record
@@ -109,7 +109,7 @@ def _evidence(subject: Subject, vm_cr: int | Unread) -> tuple[str, ...]:
         evidence.append(f"CPUID 0x80000001 ECX[2] = {int(subject.cpuid.has_svm)}")
         kernel = kernel_flags(subject.raw)
         if kernel and subject.cpuid.has_svm and "svm" not in kernel:
-            evidence.append("/proc/cpuinfo has no svm flag: Linux clears it where firmware disables SVM")
+            evidence.append(f"/proc/cpuinfo has no svm flag: {cleared_by(subject, 'SVM')}")
     elif subject.cpu.flags:
         evidence.append(f"/proc/cpuinfo flag svm = {int('svm' in subject.cpu.flags)}")
     if isinstance(vm_cr, int):

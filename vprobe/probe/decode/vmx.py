@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from vprobe.probe.decode.cpuid import Vendor
 from vprobe.probe.decode.firmware import Lock, Technology, technology_state
 from vprobe.probe.decode.flags import cpuinfo_fields, kernel_flags
-from vprobe.probe.decode.subject import Subject, unread_remedy
+from vprobe.probe.decode.subject import Subject, cleared_by, unread_remedy
 from vprobe.probe.facts import Fact
 from vprobe.probe.raw import NOT_RECORDED, NOTHING, Origin, Raw, Unread
 from vprobe.probe.record import Record
@@ -133,7 +133,7 @@ def _evidence(subject: Subject, feature_control: int | Unread) -> tuple[str, ...
         evidence.append(f"CPUID 0x1 ECX[5] = {int(subject.cpuid.has_vmx)}")
         kernel = kernel_flags(subject.raw)
         if kernel and subject.cpuid.has_vmx and "vmx" not in kernel:
-            evidence.append("/proc/cpuinfo has no vmx flag: Linux clears it where firmware disables VMX")
+            evidence.append(f"/proc/cpuinfo has no vmx flag: {cleared_by(subject, 'VMX')}")
     elif subject.cpu.flags:
         evidence.append(f"/proc/cpuinfo flag vmx = {int('vmx' in subject.cpu.flags)}")
     if isinstance(feature_control, int):
