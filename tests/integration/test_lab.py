@@ -9,8 +9,9 @@ from conftest import IN_CI
 from lab.bench import Bench, perform
 from lab.benches import load
 from lab.guest import distribution_kernel
-from lab.initramfs import Kernel
 from lab.packages import LabError
+
+from vprobe.environments.guest_kernel import Kernel
 
 pytestmark = [pytest.mark.engine("qemu-system-x86_64"), pytest.mark.engine("apt-get"), pytest.mark.slow]
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from vprobe.environments.guest_kernel import Kernel
 from vprobe.probe.report import decode
 from vprobe.probe.sources.capture import decode_capture
 
 from . import guest, tools
 from .guest import Answer, Setup
-from .initramfs import Archive, Kernel
+from .initramfs import Archive
 from .packages import LabError
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "lab"

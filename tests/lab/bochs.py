@@ -6,8 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from vprobe.environments.guest_kernel import Kernel
+
 from . import disk, guest
-from .initramfs import Kernel
 from .packages import LabError, libraries, unpacked
 from .processes import run_to_end
 

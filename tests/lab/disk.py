@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import lzma
 import struct
 import subprocess
 import tempfile
-import zlib
 from pathlib import Path
+
+from vprobe.environments import guest_kernel
 
 from .packages import LabError
 
@@ -21,13 +21,16 @@ CYLINDER = 16 * 63 * SECTOR
 def write_disk(target: Path, kernel: Path, initramfs: Path, *, memory_mib: int, command_line: str) -> Path:
     """The image of a disk; its size is whole cylinders."""
     packed = kernel.read_bytes()
-    flat = flatten(extract(packed))
+    elf = guest_kernel.payload(packed)
+    if elf is None:
+        raise LabError(f"{kernel} is compressed in a way that is not known here")
+    flat = flatten(elf)
     root = initramfs.read_bytes()
     if INITRAMFS + len(root) > memory_mib * MIB - MIB or ENTRY + len(flat) > INITRAMFS:
         raise LabError(f"kernel and initramfs do not fit into {memory_mib} MiB")
     parameters = _boot_params(packed, len(root), memory_mib, command_line)
     blobs = ((parameters, BOOT_PARAMS), (flat, ENTRY), (root, INITRAMFS))
-    table, data = b"", b""
+    table = b""
     with target.open("wb") as stream:
         stream.seek(SECTOR)
         position = 1
@@ -52,36 +55,6 @@ def _loader() -> bytes:
         link = ["ld", "-m", "elf_i386", "-Ttext=0x7c00", "-e", "start", "--oformat", "binary"]
         subprocess.run([*link, "-o", str(image), item], check=True)
         return image.read_bytes()
-
-
-def extract(image: bytes) -> bytes:
-    """The ELF file vmlinux in a bzImage, as scripts/extract-vmlinux of Linux finds it: by the mark of its compression."""
-    for mark, unpack in ((b"\xfd7zXZ\0", _unxz), (b"\x1f\x8b\x08", _gunzip), (b"\x28\xb5\x2f\xfd", _unzstd)):
-        position = image.find(mark)
-        while position >= 0:
-            content = unpack(image[position:])
-            if content.startswith(b"\x7fELF"):
-                return content
-            position = image.find(mark, position + 1)
-    raise LabError("this kernel is compressed in a way that benches do not know (xz, gzip and zstd they do)")
-
-
-def _unxz(content: bytes) -> bytes:
-    try:
-        return lzma.LZMADecompressor().decompress(content)
-    except lzma.LZMAError:
-        return b""
-
-
-def _gunzip(content: bytes) -> bytes:
-    try:
-        return zlib.decompressobj(31).decompress(content)
-    except zlib.error:
-        return b""
-
-
-def _unzstd(content: bytes) -> bytes:
-    return subprocess.run(["zstd", "-dc"], input=content, capture_output=True, check=False).stdout
 
 
 def flatten(elf: bytes) -> bytes:

@@ -21,9 +21,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .initramfs import Archive, Kernel, find_busybox
+from vprobe.environments import guest_kernel, guest_package
+from vprobe.environments.guest_kernel import Kernel
+from vprobe.errors import VprobeError
+
+from .initramfs import Archive, find_busybox
 from .interpreter import CHECKOUT, VARIABLES, add_python
-from .packages import LabError, newest, unpacked
+from .packages import LabError, unpacked
 
 HOST_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "msr", "cpuid")
 OWN_MODULES = ("msr", "cpuid")
@@ -102,11 +106,19 @@ class Setup:
 
 
 def distribution_kernel() -> Kernel:
-    """The distribution's generic kernel, fetched once."""
-    package = newest(r"linux-image-\d\S*(amd64|generic)", "linux-image-amd64")
-    tree = unpacked(package, [package])
-    modules = next((tree / "usr/lib/modules").iterdir())
-    return Kernel(tree / "boot" / f"vmlinuz-{modules.name}", modules)
+    """The distribution's generic kernel: fetched once, as `vprobe guest prepare` does it. LabError where it is not to be had."""
+    try:
+        offer = guest_package.offer()
+        place = offer.place if offer.place.is_dir() else guest_package.prepare(offer)
+    except VprobeError as error:
+        kept = guest_kernel.prepared()
+        if not kept:
+            raise LabError(str(error)) from None
+        place = kept[0]
+    kernel = guest_kernel.find_in(place)
+    if kernel is None or kernel.modules is None:
+        raise LabError(f"{place} holds no kernel with modules: remove it, and it is fetched again")
+    return kernel
 
 
 def write_initramfs(setup: Setup, kernel: Kernel, target: Path, fill: Callable[[Archive], None]) -> Path:
@@ -114,11 +126,8 @@ def write_initramfs(setup: Setup, kernel: Kernel, target: Path, fill: Callable[[
     archive = Archive()
     archive.copy(find_busybox(unpacked("busybox-static", ["busybox-static"])), "busybox")
     boot = (*(HOST_MODULES if setup.host_root else OWN_MODULES), *setup.boot_modules)
-    archive.modules(kernel, (*boot, *setup.modules))
-    archive.add(
-        "boot-modules",
-        "\n".join(path.name.partition(".ko")[0].replace("-", "_") for path in kernel.with_dependencies(boot)),
-    )
+    archive.modules(kernel, setup.modules)
+    archive.add("boot-modules", archive.modules(kernel, boot))
     if setup.host_root:
         used = (CHECKOUT, Path(sys.executable).resolve().parents[1], Path(sys.prefix))
         private = {str(parent) for path in used for parent in path.parents} - {"/"}

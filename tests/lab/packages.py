@@ -62,14 +62,6 @@ def unpacked(tree: str, names: Iterable[str], *, closure: bool = False) -> Path:
     return place
 
 
-def newest(pattern: str, of: str) -> str:
-    """The package that a metapackage depends on and whose name matches."""
-    listed = _apt(["apt-cache", "depends", of]).partition("Depends:")[2]
-    if not (match := re.search(pattern, listed)):
-        raise LabError(f"{of} names no package like {pattern}: is this Debian or Ubuntu?")
-    return match[0]
-
-
 def _with_dependencies(names: list[str]) -> list[str]:
     """Those packages and everything that installing them would bring, by a simulation."""
     plan = _apt(["apt-get", "install", "--simulate", "--no-install-recommends", "-o", "Debug::NoLocking=1", *names])
@@ -90,7 +82,7 @@ def _apt(command: list[str], directory: Path | None = None) -> str:
     if not shutil.which(command[0]):
         raise LabError(f"{command[0]} is not here: benches use the packages of Debian or Ubuntu")
     first = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
-    if first.returncode == 0 and (command[0] != "apt-cache" or first.stdout.strip()):
+    if first.returncode == 0:
         return first.stdout
     second = subprocess.run([*command, *_own_lists()], cwd=directory, capture_output=True, text=True, check=False)
     if second.returncode:

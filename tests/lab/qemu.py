@@ -7,7 +7,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from .initramfs import Kernel
+from vprobe.environments.guest_kernel import Kernel, quick_image
+
 from .packages import LabError, unpacked
 from .processes import run_to_end
 
@@ -49,7 +50,7 @@ class Qemu:
         """Run it to its end; the guest's words are in place/console and place/answer. Wall time in s."""
         if not shutil.which(QEMU):
             raise LabError(f"{QEMU} is not installed: the package qemu-system-x86 brings it")
-        options = [*self._machine(place, tools), *self._kernel(kernel.image, initramfs)]
+        options = [*self._machine(place, tools), *self._kernel(kernel, initramfs)]
         return run_to_end([QEMU, *options], place, limit_s=self.limit_s)
 
     def _machine(self, place: Path, tools: Path | None) -> list[str]:
@@ -64,16 +65,16 @@ class Qemu:
         options += [word for text in self.smbios for word in ("-smbios", text)]
         return options + [word for device in self.devices for word in ("-device", device)]
 
-    def _kernel(self, kernel: Path, initramfs: Path) -> list[str]:
+    def _kernel(self, kernel: Kernel, initramfs: Path) -> list[str]:
         console = "hvc0" if self.xen else "ttyS0"
         # Linux counts timer interrupts while it boots; on a busy host an emulator cannot deliver them in time.
         words = f"console={console} quiet panic=-1 no_timer_check {self.command_line}".strip()
         if self.xen is None:
-            return ["-kernel", str(kernel), "-initrd", str(initramfs), "-append", f"{words} reboot=t"]
+            return ["-kernel", str(quick_image(kernel)), "-initrd", str(initramfs), "-append", f"{words} reboot=t"]
         hypervisor = initramfs.with_name("xen")
         hypervisor.write_bytes(gzip.decompress(next(xen_tree().glob("boot/xen-*.gz")).read_bytes()))
         loaded = ["-kernel", str(hypervisor), "-append", f"com1=115200,8n1 console=com1 {self.xen.options}"]
-        return [*loaded, "-initrd", f"{kernel} {words},{initramfs}"]
+        return [*loaded, "-initrd", f"{kernel.image} {words},{initramfs}"]
 
 
 def xen_tree() -> Path:
