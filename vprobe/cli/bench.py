@@ -126,6 +126,9 @@ def make_plan(options: Options, seed: int, command_line: tuple[str, ...], consol
     preset = PRESETS[options.preset]
     if options.boots is not None:
         preset = replace(preset, boots=options.boots)
+    looks = planning.looks_for(preset.boots) if options.adaptive or options.rule else ()
+    if options.time_budget is not None:
+        preset = planning.within(preset, options.time_budget, looks[0] if looks else preset.boots)
     cpus = parse_cpus(options.pin)
     variants = parse_variants(options.variant, options.own)
     has_command = options.own is not None or any(one.command for one in variants)
@@ -148,7 +151,7 @@ def make_plan(options: Options, seed: int, command_line: tuple[str, ...], consol
         command_line=command_line,
         command=options.own,
         time_budget_s=options.time_budget,
-        looks=planning.looks_for(preset.boots) if options.adaptive or options.rule else (),
+        looks=looks,
         scratch=options.scratch,
         second_cpu=second_cpu,
     )

@@ -32,20 +32,33 @@ EXIT_CODES = {
     GateVerdict.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
     GateVerdict.INCOMPARABLE: ExitCode.INCOMPARABLE,
 }
+POLICIES = click.Choice([verdict.value for verdict in GateVerdict])
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 
 
 def settings(
-    config: Path | None, rules: Sequence[str], across: str, baseline: Path | None, confirm: bool
+    config: Path | None,
+    rules: Sequence[str],
+    across: str,
+    baseline: Path | None,
+    confirm: bool,
+    inconclusive: str | None = None,
+    missing: str | None = None,
 ) -> GateConfig:
     """The settings of the file, overruled by the command line. UsageError where there are no rules at all."""
     found = load_config(config) if config else find_config(Path.cwd())
+    policy = replace(
+        found.policy,
+        inconclusive=GateVerdict(inconclusive) if inconclusive else found.policy.inconclusive,
+        missing=GateVerdict(missing) if missing else found.policy.missing,
+    )
     merged = replace(
         found,
         rules=tuple(rules) or found.rules,
         across=parse_across(across) if across else found.across,
         baseline=baseline or found.baseline,
         confirm=confirm or found.confirm,
+        policy=policy,
     )
     if not merged.rules:
         raise UsageError("there is no rule to judge by", f"give --rule {FORM}, or [tool.vprobe.gate] in vprobe.toml")
@@ -124,6 +137,8 @@ def show(report: GateReport, github: bool) -> None:
     help="Measure failed rows again, by the command line in RUN; only what fails twice fails.",
 )
 @click.option("--across", default="", metavar="FACTS", help="Facts in which the baseline may differ, by commas.")
+@click.option("--inconclusive", type=POLICIES, help="What a row that is not decided counts as [default: itself].")
+@click.option("--missing", type=POLICIES, help="What a row that was not measured counts as [default: incomparable].")
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write JUnit XML, too.")
 @click.option("--github", is_flag=True, help="Annotate, and append to the step summary of GitHub Actions.")
 @click.option(
@@ -137,6 +152,8 @@ def command(
     config: Path | None,
     confirm: bool,
     across: str,
+    inconclusive: str | None,
+    missing: str | None,
     junit: Path | None,
     github: bool,
     openmetrics: Path | None,
@@ -152,7 +169,7 @@ def command(
 
     Exit codes: 0 pass, 1 fail, 3 inconclusive, 4 incomparable, 2 for a rule that cannot be judged.
     """
-    chosen = settings(config, rules, across, baseline, confirm)
+    chosen = settings(config, rules, across, baseline, confirm, inconclusive, missing)
     parsed = [parse_rule(text) for text in chosen.rules]
     stored = check_baseline(parsed, chosen.baseline, baseline is not None)
     run = load(run_file)

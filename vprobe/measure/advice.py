@@ -51,7 +51,10 @@ def _load(root: Path) -> str | None:
         return None
     if load <= BUSY_SHARE:
         return None
-    return f"other work is running (load {load:.1f} on {os.cpu_count()} CPUs): stop it, or expect wider intervals"
+    rights = "" if os.geteuid() == 0 else "; root may raise the priority of what is measured, which helps"
+    return (
+        f"other work is running (load {load:.1f} on {os.cpu_count()} CPUs): stop it, or expect wider intervals{rights}"
+    )
 
 
 def advice(cpu: int, guest_of: str | None, root: Path = Path("/")) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from vprobe import environments
@@ -152,6 +152,16 @@ def looks_for(boots: int) -> tuple[int, int, int]:
     """
     first = max(FEWEST_AT_A_LOOK, boots // 2)
     return first, 2 * first, 4 * first
+
+
+def within(preset: Preset, time_budget_s: float, boots: int) -> Preset:
+    """A preset whose visits of an external command are short enough for so many boots to fit into the time.
+
+    They get half of it; the rest is for starting sessions, and for looking a second time. Without this a small budget
+    would end after one boot, of which nothing can be said.
+    """
+    share_ns = round(0.5 * time_budget_s / boots * 1e9)
+    return replace(preset, command_budget_ns=min(preset.command_budget_ns, share_ns))
 
 
 def matches(name: str, pattern: str) -> bool:

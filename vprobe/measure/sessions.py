@@ -25,6 +25,7 @@ from vprobe.errors import RunError
 from vprobe.measure.channel import Channel
 from vprobe.measure.links import links
 from vprobe.measure.plan import BASE, PlannedArm
+from vprobe.measure.priority import raise_priority, raised
 from vprobe.measure.protocol import EvidenceReply, Hello, ProbeReply, Reply
 
 HELLO_TIMEOUT_S = 60.0
@@ -256,6 +257,7 @@ def boot(
                 agent.channel.request({"op": "place", "place": place}, Reply, REQUEST_TIMEOUT_S)
             agent.channel.request({"op": "pin", "cpus": list(agent.session.pin(cpus))}, Reply, REQUEST_TIMEOUT_S)
             this.hashes[name] = agent.channel.request({"op": "evidence"}, EvidenceReply, REQUEST_TIMEOUT_S)
+        raise_priority([agent.session.pid for agent in this.agents.values()])
         try:
             yield this
         finally:
@@ -282,6 +284,7 @@ def controller_beside(cpus: tuple[int, ...]) -> Iterator[None]:
     allowed = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, cpus)
-        yield
+        with raised():
+            yield
     finally:
         os.sched_setaffinity(0, allowed)
