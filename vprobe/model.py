@@ -96,6 +96,7 @@ class Noise(Record, frozen=True):
     psi_cpu: float | None  # share of the visit's wall time in which some task waited for a CPU, 0 to 1
     canary_before: float | None  # ns an iteration of a fixed integer chain on the measured CPU
     canary_after: float | None
+    clocks: dict[str, float] = {}  # by arm, ns of its clock in one of the controller's, over the visit
 
 
 class Samples(Record, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, expm1
 
@@ -14,6 +14,7 @@ from vprobe.analysis.estimate import CONFIDENCE, Estimate, estimate, estimate_sh
 from vprobe.analysis.floor import NO_FLOOR, Floor, noise_floor
 from vprobe.analysis.notes import notes
 from vprobe.analysis.series import Samplings, Series
+from vprobe.analysis.stability import dependence
 from vprobe.analysis.suite_means import suite_means
 from vprobe.analysis.verdicts import judge, too_few
 from vprobe.model import Arm, Comparison, Comparisons, NoiseFloor, Run, Verdict, WorkloadRecord
@@ -37,12 +38,21 @@ def compare(run: Run, other: Run | None = None, *, base: str | None = None, marg
     samplings = Samplings(run)
     floors = noise_floor(run, samplings)
     rows = _Within(run, samplings, floors, base, margin)
+    compared = tuple(row for workload in run.workloads for row in rows.of(workload))
     return Comparisons(
         noise_floor=_shown(floors),
-        comparisons=tuple(row for workload in run.workloads for row in rows.of(workload)),
+        comparisons=compared,
         suites=suite_means(run, samplings, base),
-        warnings=notes(run, floors),
+        warnings=(*notes(run, floors), *_dependent(compared)),
     )
+
+
+def _dependent(rows: Sequence[Comparison]) -> Iterator[str]:
+    """Changes that are claimed of boots that are not independent: less sure than their intervals say."""
+    found = [row for row in rows if row.reason and row.verdict in (Verdict.SLOWER, Verdict.FASTER)]
+    if found:
+        more = f" and {len(found) - 1} more rows" if len(found) > 1 else ""
+        yield f"{found[0].workload} @ {found[0].arm}{more} are less sure than their intervals say: {found[0].reason}"
 
 
 def _shown(floors: dict[str, Floor]) -> dict[str, NoiseFloor]:
@@ -118,6 +128,7 @@ def ratio_row(
     verdict = Verdict.INCONCLUSIVE
     if one:
         verdict, reason = judge(one, floor, margin)
+        reason = "; ".join(filter(None, (reason, dependence(series.values))))
     return _row(workload, arm, base, one, level, series.rounds, verdict, reason)
 
 

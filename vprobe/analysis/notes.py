@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from statistics import median
 
+from vprobe.analysis import numbers
 from vprobe.analysis.floor import Floor
 from vprobe.measure.plan import BASE, CONTROL
 from vprobe.model import Run
+
+CLOCK_LIMIT = 0.01
+"""Share by which a clock may be off before the arm's times are worth nothing. Clocks of one machine agree within 0.001."""
 
 EXCLUDED_LIMIT = 0.1
 """Share of visits that may be excluded before the exclusion itself is news."""
@@ -15,12 +20,25 @@ EXCLUDED_LIMIT = 0.1
 
 def notes(run: Run, floors: Mapping[str, Floor]) -> tuple[str, ...]:
     """One sentence for each."""
-    return (*_control(run, floors), *_exclusions(run), *_looks(run))
+    return (*_control(run, floors), *_exclusions(run), *_clocks(run), *_looks(run))
 
 
 def _control(run: Run, floors: Mapping[str, Floor]) -> Iterator[str]:
     if any(arm.environment == BASE for arm in run.arms) and not floors:
         yield f"{CONTROL} was not measured: what the machine alone can pretend is not known, and taken as nothing"
+
+
+def _clocks(run: Run) -> Iterator[str]:
+    """An arm whose clock runs at another rate than the controller's: all its times are wrong by as much."""
+    rates: dict[str, list[float]] = {}
+    for visit in run.visits:
+        for arm, rate in visit.noise.clocks.items():
+            rates.setdefault(arm, []).append(rate)
+    for arm, found in rates.items():
+        off = median(found) - 1  # of many visits: a single one is a few scheduler's delays long
+        if abs(off) > CLOCK_LIMIT:
+            way = "fast" if off > 0 else "slow"
+            yield f"the clock inside {arm} is {numbers.share(off)} {way}, and so are its times: believe none of its rows"
 
 
 def _looks(run: Run) -> Iterator[str]:

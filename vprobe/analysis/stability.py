@@ -69,6 +69,18 @@ def session_correlation(series: Sequence[Floats]) -> float:
     return min(mean, 0.95) if mean > CORRELATION_LIMIT and z > ONE_SIDED_Z else 0.0
 
 
+def dependence(x: Floats) -> str:
+    """What shows clearly that the boots of a series are not independent; "" where nothing does."""
+    if len(x) <= _SHORTEST:
+        return ""
+    correlation, trend = lag_one(x), trend_z(x)
+    if abs(trend) > TWO_SIDED_Z:
+        return f"the boots drift {'up' if trend > 0 else 'down'} over the session"
+    if correlation > CORRELATION_LIMIT and lag_one_z(x) > ONE_SIDED_Z:
+        return f"each boot resembles the one before (lag-1 correlation {correlation:.2f})"
+    return ""
+
+
 def unstable(x: Floats, one: Estimate, bound: float, session: float) -> str:
     """Why a series does not prove that its centre is above `bound`, although the test says so; "" where it does.
 
@@ -76,13 +88,8 @@ def unstable(x: Floats, one: Estimate, bound: float, session: float) -> str:
     """
     if len(x) <= _SHORTEST:
         return ""
-    correlation, trend = lag_one(x), trend_z(x)
-    clear = ""
-    if abs(trend) > TWO_SIDED_Z:
-        clear = f"the boots drift {'up' if trend > 0 else 'down'} over the session"
-    elif correlation > CORRELATION_LIMIT and lag_one_z(x) > ONE_SIDED_Z:
-        clear = f"each boot resembles the one before (lag-1 correlation {correlation:.2f})"
-    elif session:
+    correlation, clear = lag_one(x), dependence(x)
+    if not clear and session:
         clear = f"the boots of this session resemble the ones before (mean lag-1 correlation {session:.2f})"
     if clear and not _far_beyond(x, bound):
         return f"{clear}, so they do not prove it"

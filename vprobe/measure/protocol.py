@@ -45,16 +45,18 @@ class BlockReply(Reply, frozen=True, kw_only=True):
 
 
 class PrepareReply(Reply, frozen=True, kw_only=True):
-    """A workload is ready: the page size of its memory, and the agent's involuntary context switches so far."""
+    """A workload is ready: the page size of its memory, the agent's involuntary context switches so far, its clock."""
 
     page_bytes: int = 0
     involuntary: int = 0
+    clock_ns: Nanoseconds = 0
 
 
 class ReleaseReply(Reply, frozen=True, kw_only=True):
     """A workload is gone."""
 
     involuntary: int = 0
+    clock_ns: Nanoseconds = 0
 
 
 class CommandReply(Reply, frozen=True, kw_only=True):

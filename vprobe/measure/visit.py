@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+
+import msgspec
 
 from vprobe.measure.calibration import BLOCK_TIMEOUT_S, BlockSize
 from vprobe.measure.channel import Channel, UnsupportedHereError
@@ -25,10 +28,27 @@ def significant(value: float) -> float:
     return float(f"{value:.7g}")
 
 
+@dataclass(frozen=True)
+class Begun:
+    """An agent's counters when a workload was ready there, and the controller's clock when it heard so."""
+
+    involuntary: int
+    clock_ns: int
+    at_ns: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Involuntary context switches of all agents over a visit, and ns of each one's clock in one of the controller's."""
+
+    involuntary: int
+    clocks: Mapping[str, float]
+
+
 def prepare(
     boot: Boot, arms: Sequence[PlannedArm], task: Task, handle: int, seed: int, second_cpu: int | None = None
-) -> tuple[dict[str, int], list[Skipped]]:
-    """Make a workload ready in its arms: involuntary switches so far by arm, and the arms that turn out not to fit."""
+) -> tuple[dict[str, Begun], list[Skipped]]:
+    """Make a workload ready in its arms: their counters by arm, and the arms that turn out not to fit."""
     ready, skipped = {}, []
     reference = boot.hashes[boot.bare].python_hash
     for arm in arms:
@@ -45,19 +65,22 @@ def prepare(
             request |= {"workload": task.name, "parameters": task.record.parameters}
         try:
             reply = boot.channel(arm.name).request(request, PrepareReply, PREPARE_TIMEOUT_S)
-            ready[arm.name] = reply.involuntary
+            ready[arm.name] = Begun(reply.involuntary, reply.clock_ns, time.perf_counter_ns())
         except UnsupportedHereError as reason:
             skipped.append(Skipped(arm.name, task.name, str(reason)))
     return ready, skipped
 
 
-def release(boot: Boot, ready: Mapping[str, int], handle: int) -> int:
-    """Free the workload; involuntary context switches of all its agents since prepare()."""
-    switches = 0
-    for arm, before in ready.items():
+def release(boot: Boot, ready: Mapping[str, Begun], handle: int) -> Ended:
+    """Free the workload: what has happened since prepare()."""
+    switches, clocks = 0, {}
+    for arm, begun in ready.items():
+        asked_ns = time.perf_counter_ns()
         reply = boot.channel(arm).request({"op": "release", "handle": handle}, ReleaseReply, PREPARE_TIMEOUT_S)
-        switches += reply.involuntary - before
-    return switches
+        switches += reply.involuntary - begun.involuntary
+        if begun.clock_ns and reply.clock_ns:
+            clocks[arm] = round((reply.clock_ns - begun.clock_ns) / max(asked_ns - begun.at_ns, 1), 5)
+    return Ended(switches, clocks)
 
 
 @dataclass
@@ -150,12 +173,13 @@ class Watch:
         """Read the signals before."""
         return cls(cpu, channel, handle, canary(channel, handle), Reading.now(cpu))
 
-    def end(self, involuntary: int | None) -> Noise:
+    def end(self, ended: Ended | None) -> Noise:
         """Read them after."""
         after = Reading.now(self.cpu)
-        return between(
-            self.reading, after, involuntary, self.canary_before, canary(self.canary_channel, self.canary_handle)
-        )
+        after_canary = canary(self.canary_channel, self.canary_handle)
+        involuntary = ended.involuntary if ended else None
+        noise = between(self.reading, after, involuntary, self.canary_before, after_canary)
+        return msgspec.structs.replace(noise, clocks=dict(ended.clocks)) if ended else noise
 
 
 def exclusion(noise: Noise, samples: Mapping[str, Samples]) -> str | None:

@@ -342,3 +342,32 @@ def test_hostile_values_do_not_overflow() -> None:
 def test_every_field_of_a_fingerprint_has_words() -> None:
     """A fact that is added to the fingerprint is compared, too."""
     assert set(LABELS) == set(type(FINGERPRINT).__struct_fields__)
+
+
+# --- flags -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_drift_is_flagged_whatever_the_verdict() -> None:
+    """A row that is slower over boots that drift keeps its verdict, says so, and is warned of."""
+    run = synthetic_run(
+        boots=20, arms=["bare", "bare-aa", "runc"], workloads=["cpu.zlib"], drift={"runc": 0.1}, effects={"runc": 1.3}
+    )
+    found = compare(run)
+    (row,) = found.comparisons
+    assert row.verdict == Verdict.SLOWER and "drift up" in row.reason
+    assert any("less sure" in warning for warning in found.warnings)
+    steady = compare(
+        synthetic_run(boots=20, arms=["bare", "bare-aa", "runc"], workloads=["cpu.zlib"], effects={"runc": 1.3})
+    )
+    assert steady.comparisons[0].reason == "" and not steady.warnings
+
+
+def test_a_clock_of_another_rate_is_flagged() -> None:
+    """An arm whose clock loses 3 % is named; one visit that was delayed is not enough to name an arm."""
+    run = synthetic_run(boots=9, arms=["bare", "runc"], workloads=["cpu.zlib"])
+    visits = [
+        replace(visit, noise=replace(visit.noise, clocks={"bare": 1.05 if visit.boot == 3 else 1.0, "runc": 0.97}))
+        for visit in run.visits
+    ]
+    told = [warning for warning in compare(replace(run, visits=tuple(visits))).warnings if "clock" in warning]
+    assert len(told) == 1 and "runc is 3.0 % slow" in told[0]
