@@ -71,7 +71,12 @@ def _without_ratios(view: View, texts: Texts) -> Markup:
     idle = [arm for arm in view.arms if arm.role is Role.MEASURED and not any(key == arm.key for _, key in view.series)]
     if idle:
         reason = next((reason for (_, key), reason in view.skipped.items() if key == idle[0].key), "")
-        return texts("verdict.idle", arm=idle[0].name, count=len(view.workloads), reason=reason or texts("unknown"))
+        return texts(
+            "verdict.idle",
+            arm=idle[0].name,
+            count=len(view.workloads),
+            reason=texts.said(reason) if reason else texts("unknown"),
+        )
     names = [texts("plain", text=arm.name) for arm in view.arms if arm.role is not Role.NOISE and _ran(view, arm)]
     return texts.count("verdict.alone", len(view.workloads), arms=texts.joined(names))
 

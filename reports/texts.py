@@ -5,16 +5,18 @@ Entries are trusted HTML text; what is put into their placeholders is escaped.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from vprobe.errors import UsageError
 
-from .printable import finalize
+from . import reasons
+from .printable import finalize, printable
 
 LANGUAGES = ("en", "zh-CN")
 
@@ -35,6 +37,17 @@ class Texts:
         """The text of a key that need not exist, such as the description of a user's own workload."""
         return self._entries.get(key)
 
+    def said(self, text: object) -> Markup:
+        """A reason that the code or the machine gave, in this language; else as it stands, marked as the English that it is.
+
+        WCAG 2.2, criterion 3.1.2: a passage in another language says so, or a screen reader mispronounces it.
+        """
+        shown = text.striptags() if isinstance(text, Markup) else printable(str(text))
+        found = reasons.translated(shown, self.language)
+        if found is not None:
+            return escape(printable(found))
+        return Markup('<span lang="en">{}</span>').format(shown) if _has_words(shown) else escape(shown)
+
     def count(self, key: str, count: int, /, **values: object) -> Markup:
         """The singular (key.one) or plural (key.other) text for a number, which it may name as {count}."""
         form = f"{key}.one" if count == 1 and f"{key}.one" in self._entries else f"{key}.other"
@@ -46,6 +59,11 @@ class Texts:
             return Markup("").join(parts)
         head = self("list.comma").join(parts[:-1])
         return Markup("").join([head, self("list.last"), parts[-1]])
+
+
+def _has_words(text: str) -> bool:
+    """Whether a text is more than a name or a number, and so has a language."""
+    return len(re.findall(r"[A-Za-z]{2,}", text)) > 1
 
 
 def _flat(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from vprobe.model import VirtClass
 
-from .. import products
+from .. import products, reasons
 from ..claims import Claim, Finding, claims
 from ..report import Report, Section
 from ..texts import Texts
@@ -62,11 +62,11 @@ def _row(product: products.Product, texts: Texts) -> Row:
         names = ", ".join(dict.fromkeys(_name(other) for other in product.runs_on))
         kinds.append(texts("glossary.runs_on", names=names))
     return Row(
-        product.name,
-        texts.get(f"level.{product.level}") or product.level,
+        reasons.translated(product.name, texts.language) or product.name,
+        texts.get(f"level.{product.level}") or texts.said(product.level),
         texts("list.comma").join(kinds),
         product.hypervisor_type or "–",
-        texts.get(f"licence.{product.licence}") or product.licence,
+        texts.get(f"licence.{product.licence}") or (product.licence if product.licence.strip("-") else "–"),
         str(product.since or "–"),
     )
 

@@ -30,7 +30,7 @@ class Cell:
     glyph: str
     word: Markup | str
     main: str
-    small: str
+    small: Markup | str
 
 
 @dataclass(frozen=True)
@@ -135,14 +135,19 @@ def _cell(view: View, workload: WorkloadView, arm: ArmView, href: str, texts: Te
         value = quantities.quantity(row.estimate, workload.unit)
         return Cell("n", href, None, "", "", value, quantities.quantity_range(row.low, row.high, workload.unit))
     reason = view.skipped.get((workload.key, arm.key)) or (row.reason if row is not None else "")
-    return Cell("k", href, None, "", texts("skipped"), "", reason or str(texts("heatmap.not_measured")))
+    return _gap(href, reason, texts)
+
+
+def _gap(href: str, reason: str, texts: Texts) -> Cell:
+    """The cell of what was not measured, with the reason."""
+    said = texts.said(reason) if reason else texts("heatmap.not_measured")
+    return Cell("k", href, None, "", texts("skipped"), "", said)
 
 
 def _base_cell(view: View, workload: WorkloadView, arm: ArmView, href: str, texts: Texts) -> Cell:
     series = view.series.get((workload.key, arm.key))
     if series is None or series.center is None:
-        reason = view.skipped.get((workload.key, arm.key), "") or str(texts("heatmap.not_measured"))
-        return Cell("k", href, None, "", texts("skipped"), "", reason)
+        return _gap(href, view.skipped.get((workload.key, arm.key), ""), texts)
     noise = view.comparisons.noise_floor.get(workload.key) if arm.environment == "bare" else None
     return Cell("b", href, series.center, "", "", quantities.quantity(series.center, workload.unit), noise_words(noise))
 

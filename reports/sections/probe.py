@@ -191,12 +191,15 @@ def _mitigations(views: Sequence[View], texts: Texts) -> tuple[Line, ...]:
     for name in sorted({name for table in found for name in table}):
         alike.setdefault(tuple(table.get(name) or str(texts("unknown")) for table in found), []).append(name)
     lines = sorted(alike.items(), key=lambda pair: (len(pair[1]) > 1, pair[1]))
-    if len(views) == 1:
-        pairs = [
-            (names[0], statuses[0]) if len(names) == 1 else (statuses[0], ", ".join(names)) for statuses, names in lines
-        ]
-        return tuple(Line(left, (right,), False) for left, right in pairs)
-    return tuple(Line(", ".join(names), statuses, len(set(statuses)) > 1) for statuses, names in lines)
+    return tuple(_mitigation(", ".join(names), statuses, texts, several=len(names) > 1) for statuses, names in lines)
+
+
+def _mitigation(names: str, statuses: tuple[str, ...], texts: Texts, *, several: bool) -> Line:
+    """The status of a vulnerability on each machine; on one machine what several have in common leads."""
+    said = tuple(texts.said(status) for status in statuses)
+    if several and len(said) == 1:
+        return Line(said[0], (names,), False)
+    return Line(names, said, len(set(statuses)) > 1)
 
 
 def _mitigation_table(view: View) -> Mapping[str, str]:
