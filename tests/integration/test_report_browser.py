@@ -17,10 +17,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 from pypdf import PdfReader
 from synthetic import synthetic_run
-from unit.reports.examples import hostile_run, report_of, rich_run
+from unit.reports.examples import hostile_run, hostile_texts, oracle_report, report_of, rich_run
 
 from vprobe import reports
 from vprobe.model import GateReport, GateVerdict, RuleResult, Run
+from vprobe.oracles import OracleReport
 
 pytestmark = [pytest.mark.engine("chromium"), pytest.mark.slow]
 
@@ -34,7 +35,7 @@ ARGUMENTS = [
     "--no-first-run",
     "--disable-quic",
 ]
-WIDTHS = {"phone": 390, "desktop": 1440}
+WIDTHS = {"phone": 390, "tablet": 820, "desktop": 1440}
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 
@@ -69,10 +70,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     )
     rule = RuleResult("memory.*@kvm<=15%", "memory.triad", "kvm", "kvm", 1.0, 0.9, 1.1, 0.01, GateVerdict.PASS)
     made = {
-        "en": report_of(rich, gate=GateReport(GateVerdict.PASS, (rule,))),
-        "zh-CN": report_of(rich, language="zh-CN"),
+        "en": report_of(rich, gate=GateReport(GateVerdict.PASS, (rule,)), oracles=oracle_report()),
+        "zh-CN": report_of(rich, language="zh-CN", oracles=oracle_report()),
         "two": report_of(rich, other),
-        "hostile": report_of(hostile_run()),
+        "hostile": report_of(hostile_run(), oracles=oracle_report(hostile_texts())),
         "empty": report_of(msgspec.structs.replace(rich, visits=(), skipped=())),
     }
     for name, report in made.items():
@@ -256,7 +257,7 @@ def test_the_data_comes_out_of_the_page(browser: Browser, pages: dict[str, Path]
 @pytest.mark.parametrize("name", ["en", "zh-CN", "two"])
 def test_axe_finds_no_violation(browser: Browser, pages: dict[str, Path], name: str, theme: str) -> None:
     """WCAG 2.2 A and AA, with everything open, at both widths."""
-    for width in WIDTHS.values():
+    for width in (WIDTHS["phone"], WIDTHS["desktop"]):
         with visit(browser, pages[name], width, theme, bypass_csp=True) as found:
             found.page.evaluate("document.querySelectorAll('details.fold').forEach((one) => { one.open = true; })")
             found.page.evaluate(
@@ -269,6 +270,24 @@ def test_axe_finds_no_violation(browser: Browser, pages: dict[str, Path], name: 
                 (one["id"], [node["html"][:150] for node in one["nodes"][:3]]) for one in result.response["violations"]
             ]
             assert violations == []
+
+
+@pytest.mark.parametrize("chart", reports.CHARTS)
+def test_a_chart_is_drawn_without_asking_for_anything(browser: Browser, tmp_path: Path, chart: str) -> None:
+    """Each chart opens as a picture of its own: one request, no complaint, and every text lies within the drawing."""
+    path = tmp_path / f"{chart}.svg"
+    path.write_text(reports.CHARTS[chart](report_of(rich_run(rounds=6))), "utf-8")
+    with visit(browser, path) as found:
+        assert found.requests == [path.as_uri()]
+        assert found.complaints == []
+        outside = found.page.evaluate(
+            "(() => { const all = document.documentElement.getBoundingClientRect();"
+            " return Array.from(document.querySelectorAll('text')).filter((one) => {"
+            " const box = one.getBoundingClientRect();"
+            " return box.left < all.left - 1 || box.right > all.right + 1 || box.bottom > all.bottom + 1; })"
+            ".map((one) => one.textContent); })()"
+        )
+        assert outside == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -323,8 +342,10 @@ def test_the_first_screen_paints_at_once(browser: Browser, tmp_path: Path) -> No
 
 
 def test_a_page_made_again_from_its_own_data_is_the_same(pages: dict[str, Path]) -> None:
-    """The report can be rebuilt from the run that it carries."""
+    """The report can be rebuilt from the run, and the table of oracles, that it carries."""
     page = pages["zh-CN"].read_text("utf-8")
     (data,) = reports.extract(page)
     assert json.loads(data)["schema"] == "vprobe.run/1"
-    assert reports.html(report_of(msgspec.json.decode(data, type=Run), language="zh-CN")) == page
+    agreements = msgspec.json.decode(reports.extract_oracles(page) or b"", type=OracleReport)
+    run = msgspec.json.decode(data, type=Run)
+    assert reports.html(report_of(run, language="zh-CN", oracles=agreements)) == page

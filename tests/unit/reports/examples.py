@@ -128,6 +128,11 @@ class _Texts:
         return f"{HOSTILE[self.count % len(HOSTILE)]}~{self.count}"
 
 
+def hostile_texts() -> Callable[[], str]:
+    """Another hostile text at every call."""
+    return _Texts()
+
+
 def hostile_run() -> Run:
     """A run in which every text that comes from a machine, a user or an engine is hostile."""
     text = _Texts()

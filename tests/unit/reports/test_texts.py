@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from vprobe.reports.texts import LANGUAGES, entries, texts
+from vprobe.suites import catalog
 
 from vprobe import reports
 from vprobe.errors import UsageError
@@ -52,6 +53,15 @@ def test_closed_sets_have_words() -> None:
         assert {f"word.{verdict}" for verdict in Verdict} <= known
         assert {f"class.{kind}.{part}" for kind in VirtClass for part in ("name", "words")} <= known
         assert {f"gate.{verdict}" for verdict in GateVerdict} <= known
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_workload_and_suite_of_ours_has_words(language: str) -> None:
+    """A reader need not know what a name stands for: add what a new workload does to reports/texts/*.toml."""
+    known = entries(language).keys()
+    names = {name.partition("[")[0] for name in catalog()}
+    assert {name for name in names if f"workload.{name}" not in known} == set()
+    assert {name for name in names if f"suite.{name.partition('.')[0]}.words" not in known} == set()
 
 
 def test_what_is_put_into_a_text_is_escaped_and_bounded() -> None:
