@@ -14,7 +14,11 @@ from ..ticks import Tick, value_ticks
 from ..view import ArmView, View
 
 GIBIBYTE = 2.0**30
+ORDER = ("engine_ns", "firmware_ns", "kernel_ns", "userspace_ns", "python_ns", "agent_ns")
+"""Phases in the order in which they happen; what the list does not know comes after them."""
 LIKE = 4.0
+WHOLE = 0.8
+"""Share of the start from which on the phases are all of it but for what medians do."""
 _KNOWN = ("lifecycle.start", "lifecycle.stop", "lifecycle.memory")
 
 
@@ -75,7 +79,7 @@ def context(report: Report) -> list[Lifecycle]:
 def lifecycle(view: View, texts: Texts) -> Lifecycle:
     """The arms of a run that have any figure of the suite lifecycle."""
     arms = [arm for arm in view.arms if any((name, arm.key) in view.series for name in _KNOWN)]
-    names = list(dict.fromkeys(name for arm in arms for name in phase_medians(view, arm)))
+    names = sorted({name: None for arm in arms for name in phase_medians(view, arm)}, key=_place)
     return Lifecycle(
         view=view,
         groups=tuple(_group(view, members, names, texts) for members in _alike(view, arms)),
@@ -115,13 +119,17 @@ def _center(view: View, workload: str, arm: ArmView) -> float | None:
 
 
 def phase_medians(view: View, arm: ArmView) -> dict[str, float]:
-    """The median of each phase of the start, in ns, in the order in which the run file has them."""
+    """The median of each phase of the start, in ns, in the order in which they happen."""
     found: dict[str, list[float]] = {}
     for visit in view.visits_of("lifecycle.start"):
         samples = visit.samples.get(arm.key)
         for name, values in samples.details.items() if samples is not None else ():
             found.setdefault(name, []).extend(values)
-    return {name: float(np.median(values)) for name, values in found.items() if values}
+    return {name: float(np.median(found[name])) for name in sorted(found, key=_place) if found[name]}
+
+
+def _place(phase: str) -> int:
+    return ORDER.index(phase) if phase in ORDER else len(ORDER)
 
 
 def _phase_words(name: str, texts: Texts) -> Markup | str:
@@ -140,7 +148,7 @@ def _start(view: View, arm: ArmView, axis: scales.Axis, names: list[str], texts:
     return Start(
         arm=arm,
         href=f"#w{view.index}-{workload.index}-{arm.index}" if workload is not None and series is not None else "",
-        phases=_phases(phase_medians(view, arm), axis, names, texts),
+        phases=_phases(phase_medians(view, arm), center, axis, names, texts),
         total=axis.at(center or 0.0),
         value=value,
         spread=half,
@@ -152,8 +160,15 @@ def _start(view: View, arm: ArmView, axis: scales.Axis, names: list[str], texts:
     )
 
 
-def _phases(medians: dict[str, float], axis: scales.Axis, names: list[str], texts: Texts) -> tuple[Phase, ...]:
+def _phases(
+    medians: dict[str, float], total: float | None, axis: scales.Axis, names: list[str], texts: Texts
+) -> tuple[Phase, ...]:
+    """The phases one after the other. Medians of parts do not add up to the median of the whole: the bar is drawn to the whole,
+    where the parts are nearly all of it; the figures are the medians.
+    """
     found, begin = [], 0.0
+    parts = sum(medians.values())
+    stretch = total / parts if total and parts and WHOLE <= parts / total <= 1 / WHOLE else 1.0
     for name, value in medians.items():
         found.append(
             Phase(
@@ -161,11 +176,11 @@ def _phases(medians: dict[str, float], axis: scales.Axis, names: list[str], text
                 _phase_words(name, texts),
                 names.index(name) % 6,
                 axis.at(begin),
-                max(axis.at(begin + value), axis.at(begin) + 1),
+                max(axis.at(begin + value * stretch), axis.at(begin) + 1),
                 quantities.quantity(value, "ns"),
             )
         )
-        begin += value
+        begin += value * stretch
     return tuple(found)
 
 

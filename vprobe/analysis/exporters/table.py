@@ -13,9 +13,27 @@ from vprobe.analysis.exporters import layout
 from vprobe.analysis.exporters.escape import printable
 from vprobe.model import Comparison, Comparisons, Run, SuiteMean, Verdict
 
+LEVELS = (1.02, 1.05, 1.1, 1.25, 2.0)
+"""Ratios from which on a cell takes the next shade: those of the report."""
+SHADES = {
+    Verdict.SLOWER: (
+        "#f2b07c",
+        "black on #fce6d2",
+        "black on #f9d2af",
+        "black on #f2b07c",
+        "white on #b8541a",
+        "white on #7f3208",
+    ),
+    Verdict.FASTER: (
+        "#8fc0e2",
+        "black on #d9e9f6",
+        "black on #bddaef",
+        "black on #8fc0e2",
+        "white on #2a6ca6",
+        "white on #0f4576",
+    ),
+}
 STYLES = {
-    Verdict.SLOWER: "red",
-    Verdict.FASTER: "green",
     Verdict.SAME: "",
     Verdict.INCONCLUSIVE: "yellow",
     Verdict.INCOMPARABLE: "magenta",
@@ -88,7 +106,15 @@ def _cell(row: Comparison | None, compact: bool) -> Text:
     if row is None:
         return Text("·", style="dim")
     verdict = row.verdict or Verdict.INCONCLUSIVE
-    return Text(f"{_numbers(row, compact)} {layout.GLYPHS[verdict]}", style=STYLES[verdict])
+    return Text(f"{_numbers(row, compact)} {layout.GLYPHS[verdict]}", style=_style(row.ratio, verdict))
+
+
+def _style(ratio: float | None, verdict: Verdict) -> str:
+    """The shade of a cell: the farther from the base, the heavier; glyph and text say the same without colour."""
+    if verdict not in SHADES:
+        return STYLES[verdict]
+    size = max(ratio, 1 / ratio) if ratio and ratio > 0 else 1.0
+    return SHADES[verdict][sum(size >= level for level in LEVELS)]
 
 
 def _mean(mean: SuiteMean | None, compact: bool) -> Text:
