@@ -139,6 +139,8 @@ def _not_json(data: bytes, path: Path, error: Exception) -> InvalidFileError:
     text = data.strip()
     if not text:
         return InvalidFileError(f"{path} is empty", "copy it again")
+    if text[:15].lower() == b"<!doctype html>":
+        return InvalidFileError(f"{path} is a page, not a run", "vprobe report --extract takes the run out of a report")
     if text.startswith(b"{") and not text.endswith(b"}"):
         return InvalidFileError(f"{path} is truncated", "copy it again")
     if path.name.endswith(".part"):

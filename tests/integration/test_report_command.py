@@ -20,6 +20,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     runfile.save(rich_run(1, rounds=5), tmp_path / "a.json")
     runfile.save(rich_run(2, rounds=5), tmp_path / "b.json.gz")
+    (tmp_path / "page.html").write_text("<!doctype html>\n<html></html>")
     return tmp_path
 
 
@@ -127,6 +128,8 @@ def test_a_gate_leads_the_report(place: Path) -> None:
         (["a.json", "--format", "pdf"], 2, "--format"),
         (["a.json", "--rule", "nonsense"], 2, "nonsense"),
         (["a.json", "-o", "no/such/place.html"], 6, "cannot be written"),
+        (["a.json", "--chart", "forest", "--format", "markdown"], 2, "do not go together"),
+        (["page.html"], 2, "page.html is a page, not a run"),
         (["a.json", "--oracles", "missing.json"], 2, "missing.json cannot be read"),
         (["a.json", "--oracles", "a.json"], 2, "not a table of oracles"),
         (["--extract", "a.json"], 2, "no run is embedded"),
@@ -158,4 +161,4 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(place: Path, monkeyp
     monkeypatch.setattr("os.fsync", full)
     assert vprobe(["report", "b.json.gz"]) == 6
     assert (place / "report.html").read_bytes() == before
-    assert sorted(path.name for path in place.iterdir()) == ["a.json", "b.json.gz", "report.html"]
+    assert sorted(path.name for path in place.iterdir()) == ["a.json", "b.json.gz", "page.html", "report.html"]

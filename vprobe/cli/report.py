@@ -78,6 +78,8 @@ def command(
         raise UsageError("no run file is given", "name one that vprobe bench wrote, such as vprobe-run.json")
     loaded = [(path.name, runfile.load(path)) for path in runs]
     agreements = None if oracle_file is None else oracles.load(oracle_file)
+    if chart is not None and form != "html":
+        raise UsageError("--chart and --format do not go together", "a chart is SVG; leave one of them out")
     if select and chart is None:
         raise UsageError("--select goes with --chart", "the page and the table show every workload")
     report = _prepare(loaded, _judged(loaded[0][1], rules, config), lang, agreements)
