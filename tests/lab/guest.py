@@ -27,7 +27,7 @@ from vprobe.errors import VprobeError
 
 from .initramfs import Archive, find_busybox
 from .interpreter import CHECKOUT, VARIABLES, add_python
-from .packages import LabError, unpacked
+from .packages import LabError, cache, unpacked
 
 HOST_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "msr", "cpuid")
 OWN_MODULES = ("msr", "cpuid")
@@ -36,6 +36,7 @@ BEGIN, END = "VPROBE-LAB-BEGIN", "VPROBE-LAB-END"
 INIT = """#!/busybox sh
 /busybox mkdir -p /proc /sys /dev /run /bin; /busybox --install -s /bin
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev; mount -t tmpfs tmpfs /run
+ln -s /proc/self/fd /dev/fd; ln -s fd/0 /dev/stdin; ln -s fd/1 /dev/stdout; ln -s fd/2 /dev/stderr
 mkdir -p /dev/shm /dev/pts /run/lab/out; mount -t tmpfs tmpfs /dev/shm; mount -t devpts pts /dev/pts
 cp -r /modules /busybox /lab /run/lab/
 for module in $(cat /boot-modules); do insmod /modules/$module.ko || echo "lab: $module was not loaded"; done
@@ -133,14 +134,16 @@ def write_initramfs(setup: Setup, kernel: Kernel, target: Path, fill: Callable[[
         private = {str(parent) for path in used for parent in path.parents} - {"/"}
         in_tmp = [str(path) for path in used if path.is_relative_to("/tmp")]
         enter = ENTER_HOST.format(open=" ".join(sorted(private)), in_tmp=" ".join(in_tmp))
-        python, variables = sys.executable, "PYTHONDONTWRITEBYTECODE=1"
+        # The host's cache has the kernel for a guest of the guest; what is written to it stays in the overlay.
+        python, variables = sys.executable, f"PYTHONDONTWRITEBYTECODE=1 XDG_CACHE_HOME={cache().parents[1]}"
     else:
         enter = ENTER_OWN
         python, variables = "/python/bin/python3", VARIABLES
         add_python(archive)
     archive.add("init", INIT.format(enter=enter), 0o755)
     send = SEND_SERIAL.format(port=setup.port, begin=BEGIN, end=END)
-    archive.add("lab/main", MAIN.format(python=python, variables=variables, send=send, power_off=setup.power_off))
+    words = {"python": python, "variables": variables, "power_off": setup.power_off}
+    archive.add("lab/main", MAIN.format(send=send, **words))
     archive.add("lab/script", setup.script)
     fill(archive)
     return archive.write(target)

@@ -21,7 +21,11 @@ def microvm(answer: Answer) -> Problems:
         for name in ("nonce_arrived", "same_result", "hypercall_refused")
         if not evidence[name]
     ]
-    ran = [name for name, (how, _) in document["workloads"].items() if how == "ran"]
-    if evidence["ring"] != 3 or len(ran) < 25:
-        problems.append(f"micro-VM: ring {evidence['ring']}, {len(ran)} workloads ran")
-    return problems
+    skipped = [
+        name for name, (how, why) in document["workloads"].items() if how == "skipped" and not why.startswith("needs")
+    ]
+    problems += [
+        f"{name} was skipped: {document['workloads'][name][1]}" for name in skipped if name.startswith("exits.")
+    ]
+    ran = sum(how == "ran" for how, _ in document["workloads"].values())
+    return problems + ([f"ring {evidence['ring']}, {ran} workloads ran"] if evidence["ring"] != 3 or ran < 15 else [])

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from lab.bench import Bench, Row
+import gzip
+import json
+
+from lab.bench import Bench, Problems, Row
+from lab.guest import Answer
 from lab.microvm import microvm
 from lab.qemu import Qemu
 
@@ -24,8 +28,39 @@ unload kvm_amd
 load msr
 load kvm_amd nested=1
 probe nested
-$PYTHON $LAB/lab/microvm.py 16 > $OUT/microvm.json
+$PYTHON $LAB/lab/microvm.py > $OUT/microvm.json
 """
+
+
+MEASURED = (
+    "cpu.integer_chain",
+    "memory.first_touch",
+    "system.getpid",
+    "exits.out",
+    "exits.cpuid",
+    "exits.create_vm",
+    "lifecycle.*",
+)
+MEASURE = f"""
+load irqbypass; load kvm; load ccp; load kvm_amd nested=0
+probe kvm; tools kvm
+vprobe envs --json > $OUT/envs.json
+vprobe bench --env bare,namespaces,kvm,qemu-kvm --preset quick --boots 3 {" ".join(f"--select '{name}'" for name in MEASURED)} \\
+    -o $OUT/run.json --report $OUT/report.html
+gzip -f $OUT/run.json
+"""
+
+
+def measured(answer: Answer) -> Problems:
+    """Every environment gave samples, the nested guest showed that it is one, and the report was written."""
+    try:
+        run = json.loads(gzip.decompress(answer.files["run.json.gz"]))
+    except KeyError:
+        return [f"no run came back: {answer.text('errors').strip()[-1500:]}"]
+    seen = {arm for visit in run["visits"] for arm, samples in visit["samples"].items() if samples["values"]}
+    wanted = {"bare", "namespaces", "kvm", "qemu-kvm"}
+    problems = [f"no samples of {name}" for name in sorted(wanted - seen)]
+    return problems + ([] if "</html>" in answer.text("report.html") else ["no report was written"])
 
 
 BENCHES = (
@@ -50,5 +85,14 @@ BENCHES = (
             "no-msr": Row(reason=NOT_READ + "ENOENT", kvm="usable", backend="kvm_amd", **HERE),
             "nested": Row(reason=FIRMWARE_LOCK, kvm="usable", backend="kvm_amd", **HERE),
         },
+    ),
+    Bench(
+        name="amdv-bench",
+        about="bare, namespaces, kvm and a nested Linux guest, measured into a report",
+        machine=Qemu(memory_mib=4096, limit_s=3600),
+        script=MEASURE,
+        modules=KVM,
+        check=measured,
+        views={"kvm": Row(reason=FIRMWARE_LOCK, kvm="usable", backend="kvm_amd", **HERE)},
     ),
 )

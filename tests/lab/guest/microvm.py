@@ -25,7 +25,9 @@ def run(agent, workload):
             call = dataclasses.asdict(workload.make(FACTS, **workload.parameters))
         except UnsupportedError as error:
             return "skipped", str(error)
-        request = {"call": call | {"memory_bytes": min(call["memory_bytes"], MEMORY_LIMIT)}}
+        if call["memory_bytes"] > MEMORY_LIMIT:
+            return "skipped", f"needs {call['memory_bytes']} bytes"
+        request = {"call": call}
     reply = ask(agent, "prepare", **request)
     if "error" not in reply:
         reply = ask(agent, "block", warm=1, iterations=8)
