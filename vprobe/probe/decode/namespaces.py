@@ -80,9 +80,9 @@ class Namespaces(Record):
         if mount.kind in OVERLAID:
             return f"/ is {mount.kind}"
         if any(store in f"{mount.root}/ {mount.options}/" for store in CONTAINER_STORAGE):
-            return f"/ is {mount.root} of a container store"
+            return "/ lies in a container store"
         if mount.root != "/" and not re.match(NATIVE_SUBTREE, mount.root):
-            return f"/ is the directory {mount.root[:80]} of its file system"
+            return f"/ is a directory below /{mount.root.split('/')[1][:40]} of its file system"
         masks = self._masked_paths
         return f"{masks[0]} and {masks[1]} are hidden under mounts" if len(masks) >= 2 else ""
 
