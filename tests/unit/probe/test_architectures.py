@@ -60,6 +60,12 @@ def test_architectures_and_what_they_never_have(cpuinfo: str, architecture: str,
         assert found.confidential.fact.state is State.UNKNOWN
 
 
+def test_user_mode_linux_is_of_the_x86_kind() -> None:
+    """Its /proc/cpuinfo has no family; that it runs on other processors than x86 is not known."""
+    found = recorded("processor\t: 0\nvendor_id\t: User Mode Linux\nmodel name\t: UML\nflags\t\t: fpu lm nopl\n")
+    assert (found.cpu.architecture, found.hypervisor.kind, found.vtx.fact.state) == ("x86_64", "uml", State.HIDDEN)
+
+
 def test_processors_without_blank_lines_between_them() -> None:
     """Some kernels list Arm's processors without a blank line between them."""
     assert recorded("".join(ARM.format(cpu) for cpu in range(4))).cpu.topology == {"threads": 4}

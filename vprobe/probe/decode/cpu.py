@@ -63,7 +63,7 @@ def decode_cpu(raw: Raw) -> Cpu:
 def _architecture(raw: Raw, cpuid: Cpuid, flags: tuple[str, ...], fields: dict[str, str]) -> str | None:
     if raw.machine:
         return raw.machine
-    if cpuid or ("vendor_id" in fields and "cpu family" in fields):
+    if cpuid or ("vendor_id" in fields and "cpu family" in fields) or fields.get("vendor_id") == "User Mode Linux":
         return "x86_64" if "lm" in flags else "i686"
     if "CPU implementer" in fields:
         return "aarch64" if fields.get("CPU architecture") in {"8", "AArch64"} else "arm"
