@@ -6,6 +6,8 @@ uapi/asm/kvm_para.h; the Hyper-V top level functional specification; Xen public/
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from vprobe.probe.decode.cpuid import EAX, EBX, ECX, EDX, Cpuid, register_text
 from vprobe.probe.record import Record
 from vprobe.probe.tables import table
@@ -28,6 +30,7 @@ class Signature(Record):
     virt_class: str
 
 
+@lru_cache(maxsize=4)
 def find_signatures(cpuid: Cpuid) -> tuple[Signature, ...]:
     """Every block that answers with a signature, lowest base first; mirrors of the first block are left out."""
     if not cpuid.has_hypervisor:
