@@ -98,7 +98,9 @@ def _cpu(report: HostReport) -> Text:
             printable(part) for part in (cpu.brand or cpu.vendor or "unknown processor", cpu.architecture or "") if part
         )
     ]
-    details = [f"family {cpu.family} model {cpu.model} stepping {cpu.stepping}"] if cpu.family is not None else []
+    numbers = (("family", cpu.family), ("model", cpu.model), ("stepping", cpu.stepping))
+    named = " ".join(f"{name} {number}" for name, number in numbers if number is not None)
+    details = [named] if named else []
     details += [f"{_count(cpu.logical_cpus, 'logical CPU')}{_packages(cpu.topology)}"] if cpu.logical_cpus else []
     details += [f"microcode {printable(cpu.microcode)}"] if cpu.microcode else []
     lines.append(", ".join(details))

@@ -60,6 +60,14 @@ def test_architectures_and_what_they_never_have(cpuinfo: str, architecture: str,
         assert found.confidential.fact.state is State.UNKNOWN
 
 
+@pytest.mark.parametrize("kept", range(1, 6))
+@pytest.mark.parametrize("vendor", ["GenuineIntel", "AuthenticAMD", "CentaurHauls"])
+def test_a_truncated_cpuinfo_breaks_nothing(kept: int, vendor: str) -> None:
+    """Any line may be the last one: family without model, maker without family."""
+    text = "\n".join(x86(vendor, 6, 0x9E, "vmx svm").splitlines()[:kept])
+    assert recorded(text).document()["cpu"]["architecture"] in {"x86_64", "i686", None}
+
+
 def test_user_mode_linux_is_of_the_x86_kind() -> None:
     """Its /proc/cpuinfo has no family; that it runs on other processors than x86 is not known."""
     found = recorded("processor\t: 0\nvendor_id\t: User Mode Linux\nmodel name\t: UML\nflags\t\t: fpu lm nopl\n")

@@ -63,7 +63,8 @@ class Subject(Record):
         """Every processor of this model has the technology, whatever its name."""
         rows = table("known_models")[technology]
         fitting = (row for row in rows if (row["vendor"], row["family"]) == (self.vendor, self.cpu.family))
-        return any("models" not in row or f"{self.cpu.model:#04x}" in row["models"] for row in fitting)
+        model = "" if self.cpu.model is None else f"{self.cpu.model:#04x}"
+        return any("models" not in row or model in row["models"] for row in fitting)
 
 
 def cleared_by(subject: Subject, technology: str) -> str:
