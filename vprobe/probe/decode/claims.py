@@ -23,6 +23,7 @@ CGROUP_PATTERNS = (
     ("crio", "/crio-", r"/crio-[0-9a-f]{12,}"),
     ("lxc", "/lxc", r"/lxc/[^/\n]+|/lxc\.payload"),
     ("systemd-nspawn", "/machine.slice/", r"/machine\.slice/(systemd-nspawn@|machine-)[^\n]*payload"),
+    ("rkt", "machine-rkt", r"/machine-rkt"),
     ("oci", "containerd", r"/cri-containerd-|/containerd/|/containerd-[0-9a-f]{12,}"),
     ("oci", "/kubepods", r"/kubepods"),
     ("oci", "/garden/", r"/garden/"),
