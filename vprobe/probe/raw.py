@@ -128,8 +128,9 @@ class Raw(Record):
 
     @property
     def leaves(self) -> Leaves:
-        """CPUID of the first CPU that was recorded; empty where there is none."""
-        return next(iter(self.cpuid.values()), {})
+        """CPUID of the first CPU whose features were recorded, else of the first one; empty where there is none."""
+        whole = (leaves for leaves in self.cpuid.values() if (1, 0) in leaves)
+        return next(whole, next(iter(self.cpuid.values()), {}))
 
     def msr(self, index: int) -> int | Unread:
         """Value of an MSR on the first CPU that has it recorded, or why it could not be read."""

@@ -6,7 +6,8 @@ import errno
 
 import pytest
 
-from vprobe.probe.raw import KvmRaw, Unread
+from vprobe.probe.raw import KvmRaw, Origin, Raw, Unread
+from vprobe.probe.report import decode
 from vprobe.states import State
 
 from .machines import (
@@ -121,6 +122,13 @@ def test_a_leaf_that_a_truncated_dump_lost_proves_no_absence(
     assert (found.vtx.fact.state, found.amdv.fact.state, found.sgx.state) == states
 
 
+def test_the_first_cpu_with_features_speaks_for_the_machine() -> None:
+    """A dump whose first section is cut short still tells what the processor has."""
+    whole = leaves(INTEL, SKYLAKE, VMX)
+    found = decode(Raw(Origin.AIDA_TEXT, cpuid={0: {(0, 0): whole[0, 0]}, 1: whole}))
+    assert (found.vtx.fact.state, found.cpu.model) == (State.PRESENT, 0x5E)
+
+
 def test_an_extended_leaf_is_decoded_without_the_first_of_its_range() -> None:
     """A dump whose line of leaf 0x80000000 is damaged still shows AMD-V."""
     whole = leaves(AMD, ZEN3, 0, SVM)
@@ -172,8 +180,6 @@ def test_an_old_kernels_flags_do_not_prove_bare_metal() -> None:
         "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 23\nflags\t\t: fpu vme de pse lm\n"
     )
     raw = machine(files={"/proc/cpuinfo": cpuinfo})
-    from vprobe.probe.report import decode
-
     assert decode(raw).hypervisor.fact.state is State.UNKNOWN
     assert decode(raw).vtx.fact.state is State.UNKNOWN
 
