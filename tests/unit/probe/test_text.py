@@ -102,6 +102,17 @@ def test_sections_of_cpus(headers: tuple[str, str], numbers: list[int]) -> None:
     assert parsed(text).cpu_count == 2
 
 
+def test_virtual_cpus_with_the_number_of_their_core() -> None:
+    """Four threads on two cores: none is lost, and the registers of a core are the first thread's."""
+    block = f"{VENDOR}\nCPUID 00000001: 000306C3-{{:02X}}100800-7FFAFBBF-BFEBFBFF\n"
+    headers = ("CPU #1", "CPU #1 Virtual", "CPU #2", "CPU #2 Virtual")
+    text = "".join(f"CPUID Registers ({header}):\n{block.format(apic)}" for apic, header in enumerate(headers))
+    found, notes = parse_text(text + "MSR Registers (CPU #2):\nMSR 0000003A: 0000-0000-0000-0005\n")
+    apic_ids = [own[1, 0][1] >> 24 for own in found.cpuid.values()]
+    assert (apic_ids, notes) == ([0, 1, 2, 3], ())
+    assert [found.cpuid[cpu][1, 0][1] >> 24 for cpu, own in found.msrs.items() if own] == [2]
+
+
 def test_other_headers_begin_no_cpu() -> None:
     """Lists of CPUs, affinity masks and MSR sections stand between the leaves."""
     text = (

@@ -54,16 +54,29 @@ class _Cpus:
         self.msrs: dict[int, dict[int, int | Unread]] = {}
         self.current = 0
         self.numbered = False  # a header with a number was seen
+        self.labels: dict[tuple[int, bool], int] = {}  # (number in the header, "virtual") -> CPU
         self.again = False  # the section is of a CPU that was there: the first value of a leaf stands
 
-    def header(self, number: str | None) -> None:
-        """A section begins: of the CPU that it numbers, else of the next one."""
+    def header(self, number: str | None, *, virtual: bool = False, of_msrs: bool = False) -> None:
+        """A section begins: of the CPU that it numbers, else of the next one.
+
+        Some dumps give a core's second thread the core's number and call it virtual: "CPU #1", "CPU #1 Virtual", "CPU #2".
+        """
         if number is not None:
-            self.current, self.numbered = int(number), True
+            self.current, self.numbered = self._labelled(int(number), virtual=virtual, of_msrs=of_msrs), True
         elif self.leaves.get(self.current):
             self.current = max(self.leaves) + 1
         self.again = bool(self.leaves.get(self.current))
         self._bound()
+
+    def _labelled(self, number: int, *, virtual: bool, of_msrs: bool) -> int:
+        label = (number, virtual)
+        if label not in self.labels:
+            if of_msrs and (number, not virtual) in self.labels:
+                return self.labels[number, not virtual]
+            taken = self.labels.values()
+            self.labels[label] = number if number not in taken else max(taken) + 1
+        return self.labels[label]
 
     def leaf(self, leaf: int, subleaf: int | None, registers: Registers) -> bool:
         """A line of CPUID. Leaf 0 again, without a header between, is the next CPU. False: this leaf has other registers."""
@@ -171,9 +184,9 @@ def _aida_header(line: str, cpus: _Cpus) -> None:
     title = section[1] if section else line if line.lstrip().startswith(("CPUID Registers", "MSR Registers")) else ""
     if not title:
         return
-    numbered = re.search(r"CPU\s*#\s*(\d{1,5})", title, re.I)
+    numbered = re.search(r"CPU\s*#\s*(\d{1,5})\b\s*(virtual)?", title, re.I)
     if numbered:
-        cpus.header(numbered[1])
+        cpus.header(numbered[1], virtual=bool(numbered[2]), of_msrs=bool(re.search(r"msr", title, re.I)))
     elif re.search(r"logical cpu|cpuid registers", title, re.I):
         cpus.header(None)
     elif re.search(r"msr", title, re.I) and cpus.leaves:
