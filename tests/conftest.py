@@ -10,12 +10,12 @@ import shutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+from vprobe.environments import guest_kernel, guest_package
+from vprobe.errors import VprobeError
+
 # Wall-clock limits of single examples fail on a machine that others use, too.
 settings.register_profile("vprobe", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("vprobe")
-
-from vprobe.environments import guest_kernel, guest_package
-from vprobe.errors import VprobeError
 
 IN_CI = os.environ.get("CI") == "true"
 
