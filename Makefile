@@ -29,8 +29,9 @@ engines:
 
 lab: lab-amdv lab-identities lab-vtx lab-xen ## prove the probe and the guests on virtual machines with AMD-V, VT-x and Xen (docs/labs.md)
 
-lab-amdv lab-vtx lab-xen lab-identities: lab-%: engines $(VENV)/.installed-dev ## the benches of one subject; BENCH=NAME one of them, RECORD=1 keeps what they read
-	PYTHONPATH=tests $(BIN)/python -m lab $(if $(RECORD),--record) $(or $(BENCH),$*)
+lab-amdv lab-vtx lab-xen lab-identities: lab-%: $(VENV)/.installed-dev ## the benches of one subject; BENCH=NAME one of them, RECORD=1 keeps what they read
+	@tests/install-engines binutils qemu-system-x86
+	PYTHONPATH=tests $(BIN)/python -m lab --keep build/labs $(if $(RECORD),--record) $(or $(BENCH),$*)
 
 lint: $(VENV)/.installed-dev ## ruff and clang-format
 	$(BIN)/ruff format --check .

@@ -26,7 +26,8 @@ from .packages import LabError
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "lab"
 INDEX = DATA / "index.json"
-MICROVM = Path(__file__).with_name("guest") / "microvm.py"
+PROGRAMS = tuple(sorted(Path(__file__).with_name("guest").glob("*.py")))
+"""What scripts may run in their guests: $PYTHON $LAB/lab/NAME.py."""
 
 
 class Row(NamedTuple):
@@ -144,7 +145,8 @@ def run(bench: Bench, kernel: Kernel, *, with_tools: bool) -> Answer:
         )
 
         def fill(archive: Archive) -> None:
-            archive.add("lab/microvm.py", MICROVM.read_bytes())
+            for program in PROGRAMS:
+                archive.add(f"lab/{program.name}", program.read_bytes())
             if tree and not bench.machine.host_root:
                 tools.add(archive)
             if bench.inner:

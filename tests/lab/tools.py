@@ -11,7 +11,7 @@ from .guest import Answer
 from .initramfs import Archive
 from .packages import libraries, unpacked
 
-PACKAGES = ("cpu-checker", "libvirt-clients", "virt-what", "msr-tools", "dmidecode")
+PACKAGES = ("cpu-checker", "libvirt-clients", "virt-what", "msr-tools", "dmidecode", "systemd")
 COMMANDS = {
     "kvm-ok": "kvm-ok",
     "virt-host-validate": "virt-host-validate qemu",
@@ -73,7 +73,8 @@ SUMMARIES = {
 def add(archive: Archive) -> None:
     """The tools in a guest that does not see the host's root."""
     place = tree()
-    environment = dict(os.environ, LD_LIBRARY_PATH=libraries(place))
+    own = place / "usr/lib/x86_64-linux-gnu/systemd"  # where its programs look, once it is installed
+    environment = dict(os.environ, LD_LIBRARY_PATH=f"{libraries(place)}:{own}")
     for name in ("lscpu", "systemd-detect-virt", "virt-host-validate", "rdmsr", "dmidecode"):
         archive.program(_find(name, place), f"usr/bin/{name}", environment)
     for name in ("kvm-ok", "virt-what"):

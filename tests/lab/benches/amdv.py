@@ -28,7 +28,7 @@ unload kvm_amd
 load msr
 load kvm_amd nested=1
 probe nested
-$PYTHON $LAB/lab/microvm.py > $OUT/microvm.json
+$PYTHON $LAB/lab/microvm.py 128 > $OUT/microvm.json
 """
 
 
