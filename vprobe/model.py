@@ -147,6 +147,8 @@ class Fingerprint(Record, frozen=True):
     suite_version: str | None = None
     kernel_code_hash: str | None = None
     engines: dict[str, str] = {}
+    limits: dict[str, float] | None = None  # of every session: "cpus", "memory_bytes"
+    image: str | None = None  # of the user's own, in the environments that run one
 
 
 class Run(Record, frozen=True):
@@ -167,6 +169,7 @@ class Run(Record, frozen=True):
     looks: tuple[
         int, ...
     ] = ()  # boots after which an adaptive run asked whether to go on; none: their number was fixed
+    pin: tuple[int, ...] = ()  # the CPUs that all arms are pinned to
     schema: Literal["vprobe.run/1"] = "vprobe.run/1"
 
 

@@ -134,6 +134,16 @@ def test_an_unknown_name_suggests_a_close_one() -> None:
     assert "\x1b" not in caught.value.message
 
 
+@pytest.mark.parametrize("name", ["ssh", "ssh:", "qemu-tcg:", "bare:x", "runc:x", "ssh:-oProxyCommand=x", "ssh:a b"])
+def test_arguments_of_names(name: str) -> None:
+    """A name that lacks its argument, has one that it cannot have, or one that is none, is a mistake in one line."""
+    with pytest.raises(UsageError) as caught:
+        environments.get(name)
+    assert "\n" not in caught.value.message + caught.value.hint
+    assert environments.get("qemu-tcg:emulated").name == "qemu-tcg:emulated"
+    assert environments.get("ssh:me@host").name == "ssh:me@host"
+
+
 def test_another_package_can_add_one(impostor: str) -> None:
     """A name of the entry-point group is listed after the built-in ones and can be got."""
     assert environments.names() == (*environments.BUILT_IN, impostor)

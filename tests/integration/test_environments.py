@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +18,8 @@ import pytest
 import ssh_server
 
 from vprobe import environments
-from vprobe.environments import Environment, Launch, Unavailable, process, sessions, supervisor
+from vprobe.environments import Environment, Launch, Limits, Unavailable, process, sessions, supervisor
+from vprobe.environments.limits import obstacle
 from vprobe.environments.process import ProcessSession
 
 ENGINES = {
@@ -64,6 +65,17 @@ EVIDENCE = (
     "seen['kernel'] = open('/proc/version').read()\n"
     "print(json.dumps(seen), flush=True)\n"
 )
+GREEDY = (
+    "import os, time\n"
+    "wall, cpu = time.monotonic(), time.process_time()\n"
+    "while time.monotonic() - wall < 0.5: pass\n"
+    "share = (time.process_time() - cpu) / (time.monotonic() - wall)\n"
+    "os.write(1, f'{share:.2f}\\n'.encode())\n"
+    "taken = bytearray(500 << 20)\n"
+    "taken[::4096] = b'x' * len(taken[::4096])\n"
+    "os.write(1, b'survived\\n')\n"
+)
+"""Takes all CPU time for half a second and says what share it got, then 500 MiB of memory."""
 STUBBORN = (
     "import os, signal, time\n"
     "for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP): signal.signal(number, signal.SIG_IGN)\n"
@@ -77,58 +89,7 @@ STUBBORN = (
 
 
 @pytest.fixture(scope="session", autouse=True)
-def private_docker() -> Iterator[None]:
-    """A Docker daemon of the tests' own, where there is one to start; the user's is left alone."""
-    if shutil.which("dockerd") is None or os.geteuid():
-        yield
-        return
-    with tempfile.TemporaryDirectory(prefix="vpd") as directory, pytest.MonkeyPatch.context() as patch:
-        place = Path(directory)
-        patch.setenv("DOCKER_HOST", f"unix://{place / 'socket'}")
-        # It writes below /run and /etc/docker whatever it is told: these are its own, too. It ends with the tests, even if
-        # those are killed.
-        covers = "for place in /run /etc/docker; do test ! -d $place || mount -t tmpfs tmpfs $place; done; "
-        apart = [
-            "setpriv",
-            "--pdeathsig",
-            "TERM",
-            "unshare",
-            "--mount",
-            "--propagation",
-            "private",
-            "sh",
-            "-c",
-            covers + 'exec "$@"',
-            "sh",
-        ]
-        command = [
-            *apart,
-            "dockerd",
-            "--data-root",
-            place / "data",
-            "--exec-root",
-            place / "exec",
-            "--pidfile",
-            place / "pid",
-        ]
-        network = ["--host", os.environ["DOCKER_HOST"], "--iptables=false", "--ip6tables=false", "--bridge=none"]
-        drivers = ["--storage-driver=vfs", "--exec-opt", "native.cgroupdriver=cgroupfs"]
-        cgroups = set(Path("/sys/fs/cgroup").glob("**/docker"))
-        with (place / "log").open("wb") as log, subprocess.Popen([*command, *network, *drivers], stderr=log) as daemon:
-            try:
-                wait_for(
-                    lambda: subprocess.run(["docker", "version"], capture_output=True, check=False).returncode == 0
-                )
-                yield
-            finally:
-                daemon.terminate()
-                daemon.wait(30)
-        for path in set(Path("/sys/fs/cgroup").glob("**/docker")) - cgroups:
-            path.rmdir()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def private_sshd() -> Iterator[None]:
+def private_sshd(private_docker: None) -> Iterator[None]:
     """An sshd of the tests' own, which ssh_config calls localhost; the machine's is left alone."""
     if ssh_server.SSHD is None:
         yield
@@ -300,6 +261,21 @@ class TestEveryEnvironment:
         with running(name, program) as session:
             read_line(session.from_agent)
             assert before < session.launched_ns < time.monotonic_ns()
+
+    def test_limits(self, name: str) -> None:
+        """A session gets no more CPU time and memory than it is allowed; where that cannot be had it is refused."""
+        limits = Limits(cpus=0.4, memory_bytes=300 << 20)
+        found = environment(name)
+        if obstacle(name.partition(":")[0], limits):
+            assert name.startswith("ssh:")
+            return
+        with sessions.open_run() as run:
+            limited = dataclasses.replace(launch(run, GREEDY), limits=limits)
+            with found.start(limited) as session:
+                share = float(read_line(session.from_agent))
+                if name != "gvisor":  # its kernel counts CPU time by the clock
+                    assert 0.1 < share < 0.7, "of a CPU, where 0.4 are allowed"
+                assert os.read(session.from_agent, 64) == b"", "it took more memory than it may"
 
     def test_failed_agent(self, name: str) -> None:
         """An agent that dies shows as end of file, and what it said is still there afterwards, escaped and bounded."""

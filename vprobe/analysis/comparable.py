@@ -23,6 +23,8 @@ LABELS = {
     "suite_version": "version of the suites",
     "kernel_code_hash": "code of the kernels",
     "engines": "version of",
+    "limits": "limits",
+    "image": "image",
 }
 """Fields of the fingerprint, which are also what --across names, in words."""
 

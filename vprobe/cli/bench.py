@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import sys
@@ -17,6 +18,8 @@ from rich.console import Console
 from rich.text import Text
 
 from vprobe.cli.progress import Progress, duration
+from vprobe.environments import IMAGES, Limits
+from vprobe.environments.limits import MINIMUM_CPUS, parse_memory
 from vprobe.environments.sessions import sweep
 from vprobe.errors import UsageError
 from vprobe.measure import plan as planning
@@ -30,11 +33,16 @@ from vprobe.model import GateVerdict, RuleResult, Run, Verdict
 from vprobe.probe import probe_host
 
 
-def parse_cpus(text: str | None) -> tuple[int, ...]:
-    """The CPUs that --pin names, or the last one that this process may use. UsageError for one that it may not."""
+def parse_cpus(text: str | None, count: int = 1) -> tuple[int, ...]:
+    """The CPUs that --pin names, or the last ones that this process may use. UsageError for one that it may not.
+
+    `count`: how many are needed, for as much CPU time as --cpus allows.
+    """
     allowed = os.sched_getaffinity(0)
     if text is None:
-        return (max(allowed),)
+        if count > len(allowed):
+            raise UsageError(f"--cpus asks for {count} CPUs, and this process may use {len(allowed)}", "ask for fewer")
+        return tuple(sorted(allowed, reverse=True)[:count])
     try:
         cpus = tuple(dict.fromkeys(int(word) for word in text.split(",")))
     except ValueError:
@@ -43,7 +51,22 @@ def parse_cpus(text: str | None) -> tuple[int, ...]:
         if cpu not in allowed:
             names = ",".join(map(str, sorted(allowed)))
             raise UsageError(f"--pin {cpu}: this process may not use that CPU", f"it may use {names}")
+    if len(cpus) < count:
+        raise UsageError(f"--cpus asks for {count} CPUs, and --pin names {len(cpus)}", "name more, or ask for fewer")
     return cpus
+
+
+def check_image(image: str | None, names: Sequence[str], has_command: bool) -> None:
+    """UsageError where --image cannot do anything."""
+    if image is None:
+        return
+    if not image or image.startswith("-") or not image.isprintable():
+        raise UsageError(f"--image {image!a} is not the name of an image", "for example --image debian:12")
+    if not has_command:
+        raise UsageError("--image says in what --command is run, and there is none", "give --command 'CMD'")
+    if names != ["auto"] and not IMAGES & set(names):
+        takers = " and ".join(sorted(IMAGES))
+        raise UsageError(f"--image: none of the environments runs images; {takers} do", "name one in --env")
 
 
 def parse_environments(text: str) -> list[str]:
@@ -117,6 +140,9 @@ class Options:
     scratch: Path | None
     dry_run: bool
     as_json: bool
+    image: str | None = None
+    cpus: float | None = None
+    memory: str | None = None
     adaptive: bool = False
     rule: tuple[str, ...] = ()
 
@@ -129,11 +155,14 @@ def make_plan(options: Options, seed: int, command_line: tuple[str, ...], consol
     looks = planning.looks_for(preset.boots) if options.adaptive or options.rule else ()
     if options.time_budget is not None:
         preset = planning.within(preset, options.time_budget, looks[0] if looks else preset.boots)
-    cpus = parse_cpus(options.pin)
+    limits = Limits(options.cpus, None if options.memory is None else parse_memory(options.memory))
+    cpus = parse_cpus(options.pin, math.ceil(limits.cpus or 1))
     variants = parse_variants(options.variant, options.own)
     has_command = options.own is not None or any(one.command for one in variants)
     workloads = planning.select(options.select, has_command, preset.level)
-    chosen, left_out = planning.choose_environments(parse_environments(options.env))
+    names = parse_environments(options.env)
+    check_image(options.image, names, has_command)
+    chosen, left_out = planning.choose_environments(names, options.image, limits)
     arms = planning.make_arms(chosen, variants)
     own = planning.command_task(options.own) if has_command else None
     second_cpu = cpus[1] if len(cpus) > 1 else max(os.sched_getaffinity(0) - {cpus[0]}, default=None)
@@ -150,6 +179,8 @@ def make_plan(options: Options, seed: int, command_line: tuple[str, ...], consol
         cpus=cpus,
         command_line=command_line,
         command=options.own,
+        limits=limits,
+        image=options.image,
         time_budget_s=options.time_budget,
         looks=looks,
         scratch=options.scratch,
@@ -265,6 +296,13 @@ def only(plan: Plan, rows: Sequence[RuleResult]) -> Plan:
 @click.option("--report", type=click.Path(path_type=Path), metavar="FILE.html", help="Write the report, too.")
 @click.option("--resume", is_flag=True, help="Go on with the run that was interrupted.")
 @click.option("--command", "own", metavar="CMD", help="Measure this command, by /bin/sh, in every environment.")
+@click.option(
+    "--image", metavar="IMAGE", help="Run --command in this image where podman and docker run it; it must be here."
+)
+@click.option(
+    "--cpus", type=click.FloatRange(MINIMUM_CPUS, 4096), metavar="N", help="CPU time for each session, in CPUs."
+)
+@click.option("--memory", metavar="SIZE", help="Memory for each session, such as 512M; without swap.")
 @click.option("--pin", metavar="CPUS", help="CPUs for all arms [default: one, the last that may be used].")
 @click.option(
     "--scratch",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Protocol
@@ -42,8 +42,8 @@ BUILT_IN = {
     "ssh:localhost": "ssh",
 }
 """Name -> module of this package, in the order in which they are shown. Listed so that no name loads a module."""
-ARGUMENTS = {"ssh": "HOST"}
-"""Kinds whose names carry an argument, and what it is called."""
+ARGUMENTS = {"ssh": "HOST", "qemu-kvm": "WORDS", "qemu-tcg": "WORDS"}
+"""Kinds whose names may carry an argument after a colon, and what it is called. ssh is nothing without one."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,17 @@ class Unavailable:
     reason: str
     remedy: str
     packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a session may use at most: CPUs (CPU time by wall time) and bytes of memory; None: as much as there is."""
+
+    cpus: float | None = None
+    memory_bytes: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.cpus is not None or self.memory_bytes is not None
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,7 @@ class Launch:
     read_only_paths: tuple[Path, ...] = ()
     working_directory: Path | None = None
     agent: str | None = None
+    limits: Limits = field(default_factory=Limits)
     host_variables: Mapping[str, str] = field(default_factory=dict)
     network_namespace: Path | None = None
     cpus: int = 1
@@ -177,6 +189,18 @@ class Environment(Protocol):
         """
 
 
+IMAGES = frozenset({"podman", "docker"})
+"""Kinds that run an image of the user's own, where there is one; they have a field `image`."""
+
+
+def in_image(environment: Environment, image: str) -> Environment:
+    """The same environment on an image of the user's own, in which commands alone can be compared."""
+    if environment.name not in IMAGES:
+        return environment
+    found: Environment = replace(environment, image=image, capabilities=frozenset({"commands"}))  # type: ignore[type-var]
+    return found
+
+
 def names() -> tuple[str, ...]:
     """Every name that get() knows, the built-in ones first. Loads no environment."""
     added = sorted(point.name for point in metadata.entry_points(group=GROUP))
@@ -186,9 +210,9 @@ def names() -> tuple[str, ...]:
 def get(name: str) -> Environment:
     """The environment of that name. UsageError if there is none."""
     kind, colon, argument = name.partition(":")
-    if kind in ARGUMENTS and not argument:
-        raise UsageError(f"{kind} needs to be told where: {kind}:{ARGUMENTS[kind]}")
-    known = BUILT_IN.get(name) or (kind if colon and kind in ARGUMENTS else None)
+    if kind in ARGUMENTS and not argument and (colon or kind not in BUILT_IN):
+        raise UsageError(f"{name!a} needs an argument: {kind}:{ARGUMENTS[kind]}")
+    known = BUILT_IN.get(name) or (BUILT_IN.get(kind, kind) if kind in ARGUMENTS else None)
     if known:
         module = importlib.import_module(f"{__name__}.{known}")
         found: Environment = module.environment(name)

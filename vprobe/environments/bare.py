@@ -26,7 +26,7 @@ class Bare:
         return {}
 
     def start(self, launch: Launch) -> process.ProcessSession:
-        return process.start(process.plain(launch), launch.session_dir)
+        return process.start(process.plain(launch), launch)
 
 
 def environment(name: str) -> Bare:

@@ -67,7 +67,7 @@ class Bubblewrap:
         program = trial.find("bwrap") or "bwrap"
         plain = process.plain(launch)
         argv = (program, *options(launch), "--", *plain.argv)
-        return process.start(replace(plain, argv=argv, working_directory="/"), launch.session_dir)
+        return process.start(replace(plain, argv=argv, working_directory="/"), launch)
 
 
 def environment(name: str) -> Bubblewrap:

@@ -19,7 +19,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vprobe.environments import Launch, process, supervisor
+from vprobe.environments import Launch, Limits, process, supervisor
+from vprobe.environments.limits import PERIOD_US, quota_us
 
 MS_BIND = 0x1000
 MS_REC = 0x4000
@@ -102,6 +103,16 @@ def mounts(launch: Launch, mount_points: Iterable[str], *, cgroup2: bool) -> lis
     ]
 
 
+def resources(limits: Limits) -> dict[str, Any]:
+    """The limits in the words of config-linux.md; swap is part of the memory."""
+    found: dict[str, Any] = {}
+    if limits.cpus is not None:
+        found["cpu"] = {"period": PERIOD_US, "quota": quota_us(limits.cpus)}
+    if limits.memory_bytes is not None:
+        found["memory"] = {"limit": limits.memory_bytes, "swap": limits.memory_bytes}
+    return found
+
+
 def configuration(launch: Launch, mount_points: Iterable[str], *, cgroup2: bool) -> dict[str, Any]:
     """config.json for a launch. `cgroup2`: the host has the unified hierarchy alone, so the container gets its own view."""
     plain = process.plain(launch)
@@ -124,7 +135,7 @@ def configuration(launch: Launch, mount_points: Iterable[str], *, cgroup2: bool)
         "hostname": "vprobe",
         "mounts": mounts(launch, mount_points, cgroup2=cgroup2),
         "linux": {
-            "resources": {"devices": [{"allow": False, "access": "rwm"}]},
+            "resources": {"devices": [{"allow": False, "access": "rwm"}], **resources(launch.limits)},
             "namespaces": [*namespaces, network],
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,

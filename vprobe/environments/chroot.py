@@ -69,7 +69,7 @@ class Chroot:
             working_directory="/",
             mounts=mounts(launch, supervisor.mount_points()),
         )
-        return process.start(instructions, launch.session_dir)
+        return process.start(instructions, launch)
 
 
 def environment(name: str) -> Chroot:

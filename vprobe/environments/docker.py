@@ -12,16 +12,18 @@ import os
 import subprocess
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vprobe.environments import Available, Launch, Unavailable, bundle, process, supervisor, trial
+from vprobe.environments import Available, Launch, Unavailable, bundle, foreign, process, supervisor, trial
 from vprobe.model import VirtClass
 
 RUN_OPTIONS = (
-    *("--attach=stderr", "--network=none", "--hostname=vprobe", "--read-only", "--pull=never"),
+    *("--attach=stderr", "--network=none", "--hostname=vprobe", "--pull=never"),
     *("--log-driver=none", "--security-opt=label=disable"),
 )
+IMAGE_OPTIONS = ("--entrypoint=", "--user=0:0")
+"""The agent is run instead of what the image would run, as root, whose the scratch directory is."""
 
 
 def top_level() -> tuple[tuple[str, ...], dict[str, str]]:
@@ -55,11 +57,40 @@ def options(launch: Launch, directories: tuple[str, ...]) -> tuple[str, ...]:
     writable = dict.fromkeys((str(launch.scratch), str(launch.session_dir / process.FIFO_DIRECTORY)))
     return (
         *RUN_OPTIONS,
-        *(f"--tmpfs={path}:rw,exec,mode=1777" for path in bundle.PRIVATE if Path(path).is_dir()),
+        *limits(launch),
+        "--read-only",
+        *(f"--tmpfs={path}:rw,exec,mode=1777" for path in bundle.PRIVATE if Path(path).is_dir() and path not in shown),
         *(bind(path, read_only=True) for path in (*directories, *shown) if path not in writable),
         *(bind(path, read_only=False) for path in writable),
         f"--workdir={plain.working_directory}",
         *(f"--env={name}={value}" for name, value in plain.variables.items()),
+    )
+
+
+def image_options(launch: Launch) -> tuple[str, ...]:
+    """What `docker run` is told, up to the image, where that is the user's own."""
+    place, channel = foreign.working_directory(launch), str(launch.session_dir / process.FIFO_DIRECTORY)
+    shown = (*foreign.binds(launch), foreign.Bind(channel, channel, read_only=False))
+    return (
+        *RUN_OPTIONS,
+        *IMAGE_OPTIONS,
+        *limits(launch),
+        *(f"--tmpfs={path}:rw,exec,mode=1777" for path in bundle.PRIVATE if path != place),
+        *(
+            f"--mount=type=bind,source={one.source},destination={one.destination}{',readonly' * one.read_only}"
+            for one in shown
+        ),
+        f"--workdir={place}",
+        *(f"--env={name}={value}" for name, value in foreign.variables(launch).items()),
+    )
+
+
+def limits(launch: Launch) -> tuple[str, ...]:
+    """The limits as options of `docker run`; swap is part of the memory."""
+    cpus, size = launch.limits.cpus, launch.limits.memory_bytes
+    return (
+        *(() if cpus is None else (f"--cpus={cpus:g}",)),
+        *(() if size is None else (f"--memory={size}", f"--memory-swap={size}")),
     )
 
 
@@ -94,9 +125,10 @@ def unreachable(said: str) -> Unavailable:
 
 @dataclass(frozen=True)
 class Docker:
-    """Docker Engine, or whatever answers the client `docker`."""
+    """Docker Engine, or whatever answers the client `docker`. `image`: the user's own, instead of the host's files."""
 
     name: str = "docker"
+    image: str | None = None
     virt_class: VirtClass = VirtClass.OS_LEVEL
     capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "storage", "network"})
     boundary: frozenset[str] = frozenset(
@@ -114,6 +146,8 @@ class Docker:
         if kernel != os.uname().release:
             reason = f"the Docker daemon runs under another kernel ({kernel}): on another machine, or in a machine of its own"
             return Unavailable(reason, "point DOCKER_HOST at a daemon of this machine")
+        if self.image is not None and not trial.succeeds(program, "image", "inspect", self.image):
+            return foreign.no_image(self.name, self.image)
         said = trial.run(self)
         if said is not None:
             return Unavailable(said or "docker run failed without saying why", "see 'docker info'")
@@ -125,10 +159,21 @@ class Docker:
     def start(self, launch: Launch) -> process.ProcessSession:
         program = trial.find("docker") or "docker"
         name = process.container_name(launch)
+        known = '"$0" container inspect "$1" || exit 0; "$0" rm --force --volumes "$1"'
+        container = process.Teardown(("/bin/sh", "-c", known, program, name))
+        if self.image is not None:
+            inside = process.behind_fifos(replace(launch, argv=foreign.argv(launch)))
+            own = process.Instructions(
+                argv=(program, "run", "--rm", f"--name={name}", *image_options(launch), self.image, *inside),
+                variables=process.engine_variables(launch),
+                teardown=(container,),
+                channel=process.Channel.FIFOS,
+                limited_by_engine=True,
+            )
+            return process.start(own, launch)
         image = launch.session_dir / "image.tar"
         directories, links = top_level()
         write_image(image, links)
-        known = '"$0" container inspect "$1" || exit 0; "$0" rm --force --volumes "$1"'
         instructions = process.Instructions(
             argv=(
                 *(program, "run", "--rm", f"--name={name}", *options(launch, directories), name),
@@ -137,12 +182,13 @@ class Docker:
             variables=process.engine_variables(launch),
             setup=((program, "import", str(image), name),),
             teardown=(
-                process.Teardown(("/bin/sh", "-c", known, program, name)),
+                container,
                 process.Teardown((program, "rmi", "--force", name)),
             ),
             channel=process.Channel.FIFOS,
+            limited_by_engine=True,
         )
-        return process.start(instructions, launch.session_dir)
+        return process.start(instructions, launch)
 
 
 def environment(name: str) -> Docker:

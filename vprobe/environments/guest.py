@@ -19,12 +19,13 @@ import platform
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vprobe.environments import (
     Available,
     Launch,
+    Limits,
     Unavailable,
     bundle,
     guest_kernel,
@@ -152,8 +153,10 @@ class GuestSession(process.ProcessSession):
         return super().stop()
 
 
-def memory_mib() -> int:
-    """Memory of a guest: 2 GiB, or half of what the host has free."""
+def memory_mib(limits: Limits) -> int:
+    """Memory of a guest: what the session is allowed, or else 2 GiB, or half of what the host has free."""
+    if limits.memory_bytes is not None:
+        return limits.memory_bytes // MEBIBYTE
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MEBIBYTE
     return max(256, min(MEMORY_MIB, free // 2))
 
@@ -186,13 +189,11 @@ def drive(path: Path, image: str, number: int, *, emulated: bool, read_only: boo
     return ("-drive", options, "-device", f"{device},drive=disk{number}")
 
 
-def arguments(
-    machine: Machine, accelerator: str, image: Path, cpus: int, session_dir: Path, disks: Sequence[str]
-) -> tuple[str, ...]:
+def arguments(machine: Machine, accelerator: str, image: Path, launch: Launch, disks: Sequence[str]) -> tuple[str, ...]:
     """QEMU's command line. Its paused start (-S) is ended by the monitor, so that the phases of a boot can be told apart."""
     program = machine.qemu or trial.find(PROGRAM) or PROGRAM
     model = "max" if accelerator == "tcg" else "host"
-    memory = f"{memory_mib()}M"
+    cpus, session_dir, memory = max(1, launch.cpus), launch.session_dir, f"{memory_mib(launch.limits)}M"
     if accelerator == "kvm":
         model += ",kvm=off" if machine.emulated else ""
         model += ",-arch-capabilities" if guest_trial.PVM.exists() else ""  # it offers that MSR and refuses to set it
@@ -320,9 +321,11 @@ class LinuxGuest:
         )
         built = initramfs.build(kernel.resolve(self.module_names()), root_steps(launch), run)
         (launch.session_dir / "initramfs").write_bytes(built)
-        argv = arguments(self.machine, self.accelerator, image, max(1, launch.cpus), launch.session_dir, ())
+        argv = arguments(self.machine, self.accelerator, image, launch, ())
         instructions = process.Instructions(argv=argv, variables=process.engine_variables(launch))
-        session = process.start(instructions, launch.session_dir, GuestSession)
+        # The guest's memory is the limit; QEMU's own comes on top of it.
+        limited = replace(launch, limits=Limits(cpus=launch.limits.cpus))
+        session = process.start(instructions, limited, GuestSession)
         try:
             session.attach(launch.session_dir / "qmp", START_TIMEOUT_S * trial.slowness())
         except BaseException:

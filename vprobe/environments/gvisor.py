@@ -79,7 +79,7 @@ class Gvisor:
             variables=process.engine_variables(launch),
             mounts=(bundle.write(launch), *cover),
         )
-        return process.start(instructions, launch.session_dir)
+        return process.start(instructions, launch)
 
 
 def environment(name: str) -> Gvisor:

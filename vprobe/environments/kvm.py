@@ -119,7 +119,7 @@ class Kvm:
         return {"executor": "microvm"}
 
     def start(self, launch: Launch) -> process.ProcessSession:
-        return process.start(process.plain(launch), launch.session_dir)
+        return process.start(process.plain(launch), launch)
 
 
 def environment(name: str) -> Kvm:

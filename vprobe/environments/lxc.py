@@ -92,7 +92,7 @@ class Lxc:
             cgroups=tuple(str(one.own / container) for one in cgroups.hierarchies()),
             mounts=(bundle.root_mount(launch.session_dir), process.Mount("tmpfs", "/run", "tmpfs")),
         )
-        return process.start(instructions, launch.session_dir)
+        return process.start(instructions, launch)
 
 
 def environment(name: str) -> Lxc:

@@ -86,7 +86,7 @@ class Namespaces:
         else:
             user = USER_FLAGS
         argv = (program, *user, *FLAGS, "--", *plain.argv)
-        return process.start(replace(plain, argv=argv), launch.session_dir)
+        return process.start(replace(plain, argv=argv), launch)
 
 
 def environment(name: str) -> Namespaces:

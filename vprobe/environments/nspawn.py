@@ -77,7 +77,7 @@ class Nspawn:
             # It keeps records below /run, which it would leave: a tmpfs is put in front of the host's.
             mounts=(bundle.root_mount(launch.session_dir), process.Mount("tmpfs", "/run", "tmpfs")),
         )
-        return process.start(instructions, launch.session_dir)
+        return process.start(instructions, launch)
 
 
 def environment(name: str) -> Nspawn:

@@ -61,8 +61,9 @@ class Runtime:
             mounts=(bundle.write(replace(launch, argv=inside)), *cover),
             teardown=(process.Teardown((*command, "delete", "--force", container), f"{state}/{container}"),),
             channel=process.Channel.APART if self.proxies else process.Channel.STANDARD,
+            limited_by_engine=True,
         )
-        return process.start(instructions, launch.session_dir)
+        return process.start(instructions, launch)
 
 
 RUNTIMES = {

@@ -7,18 +7,35 @@ filter and the capabilities are podman's defaults.
 
 from __future__ import annotations
 
+import functools
 import os
 import resource
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vprobe.environments import Available, Launch, Unavailable, bundle, namespaces, oci, process, supervisor, trial
+from vprobe.environments import (
+    Available,
+    Launch,
+    Unavailable,
+    bundle,
+    foreign,
+    namespaces,
+    oci,
+    process,
+    supervisor,
+    trial,
+)
+from vprobe.errors import RunError
 from vprobe.model import VirtClass
 
 MAXIMUM_PROCESSES = 16384
 
-GLOBAL_OPTIONS = ("--cgroup-manager=cgroupfs", "--storage-driver=vfs", "--events-backend=none", "--log-level=error")
+GLOBAL_OPTIONS = ("--cgroup-manager=cgroupfs", "--events-backend=none", "--log-level=error")
+OWN_STORE = ("--storage-driver=vfs",)
+IMAGE_OPTIONS = ("--entrypoint=", "--user=0:0")
+"""The agent is run instead of what the image would run, as root, whose the scratch directory is."""
 STATE_OPTIONS = ("--runroot=/run/storage", "--tmpdir=/run/libpod")
 """In the file system in front of the host's /run, since podman takes no runroot of more than 50 characters."""
 RUN_OPTIONS = (
@@ -53,7 +70,7 @@ def options(launch: Launch) -> tuple[str, ...]:
     paths = (*launch.read_only_paths, Path(plain.working_directory))
     scratch = str(launch.scratch)
     shown = [path for path in bundle.binds(paths, supervisor.mount_points()) if path != scratch]
-    fresh = [path for path in bundle.PRIVATE if Path(path).is_dir()]
+    fresh = [path for path in bundle.PRIVATE if Path(path).is_dir() and path not in shown]
     return (
         *RUN_OPTIONS,
         *limits(),
@@ -66,19 +83,54 @@ def options(launch: Launch) -> tuple[str, ...]:
     )
 
 
+def image_options(launch: Launch) -> tuple[str, ...]:
+    """What `podman run` is told, up to the image, where that is the user's own."""
+    place = foreign.working_directory(launch)
+    return (
+        *RUN_OPTIONS,
+        *IMAGE_OPTIONS,
+        *limits(),
+        *(f"--tmpfs={path}:rw,mode=1777,notmpcopyup" for path in bundle.PRIVATE if path != place),
+        *(
+            f"--mount=type=bind,source={one.source},destination={one.destination}{',ro=true' * one.read_only}"
+            for one in foreign.binds(launch)
+        ),
+        f"--workdir={place}",
+        *(f"--env={name}={value}" for name, value in foreign.variables(launch).items()),
+    )
+
+
+@functools.cache
+def image_store(program: str) -> tuple[str, ...]:
+    """Options by which the session's own store finds the images of the user's, and does not touch it."""
+    form = "{{.Store.GraphDriverName}} {{.Store.GraphRoot}}"
+    done = subprocess.run(
+        [program, "info", "--format", form], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    driver, _, place = done.stdout.strip().partition(" ")
+    if done.returncode or not place:
+        raise RunError(f"podman info: {trial.last_line(done.stderr)}", "see 'podman info'")
+    return (f"--storage-driver={driver}", f"--storage-opt={driver}.imagestore={place}")
+
+
+def covers() -> tuple[process.Mount, ...]:
+    """What keeps podman's records off the host."""
+    places = ["/run", "/dev/shm", *([str(oci.HYBRID)] if oci.HYBRID.is_mount() else [])]  # noqa: S108 - covered, not used
+    return tuple(process.Mount("tmpfs", path, "tmpfs") for path in places if Path(path).is_dir())
+
+
 def mounts(session_dir: Path) -> tuple[process.Mount, ...]:
-    """The root, and what keeps podman's records off the host. In a user namespace the root is a read-only bind mount."""
-    covers = ["/run", "/dev/shm", *([str(oci.HYBRID)] if oci.HYBRID.is_mount() else [])]  # noqa: S108 - covered, not used
-    covered = [process.Mount("tmpfs", path, "tmpfs") for path in covers if Path(path).is_dir()]
+    """The covers and the root. In a user namespace the root is a read-only bind mount."""
     root = (bundle.root_mount(session_dir),) if os.geteuid() else bundle.overlay_root(session_dir)
-    return (*covered, *root)
+    return (*covers(), *root)
 
 
 @dataclass(frozen=True)
 class Podman:
-    """podman.io, with the runtime that it prefers."""
+    """podman.io, with the runtime that it prefers. `image`: the user's own, instead of the host's files."""
 
     name: str = "podman"
+    image: str | None = None
     virt_class: VirtClass = VirtClass.OS_LEVEL
     capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "storage", "network"})
     boundary: frozenset[str] = field(default_factory=bundle.boundary)
@@ -87,6 +139,8 @@ class Podman:
         program = trial.find("podman")
         if program is None:
             return trial.missing("podman", "podman")
+        if self.image is not None and not trial.succeeds(program, "image", "exists", self.image):
+            return foreign.no_image(self.name, self.image)
         said = trial.run(self)
         if said is None:
             return Available(f"podman {trial.version(program)}".strip())
@@ -98,21 +152,32 @@ class Podman:
         return {}
 
     def start(self, launch: Launch) -> process.ProcessSession:
-        directory = launch.session_dir
+        directory, program = launch.session_dir, trial.find("podman") or "podman"
         own = (f"--root={directory / 'store'}", f"--network-config-dir={directory / 'networks'}", *STATE_OPTIONS)
         rootless = os.geteuid() != 0
+        name = f"--name={process.container_name(launch)}"
+        if self.image is not None:
+            store = image_store(program)
+            run: tuple[str, ...] = (
+                *image_options(launch),
+                name,
+                self.image,
+                *process.behind_a_proxy(foreign.argv(launch)),
+            )
+        else:
+            store = OWN_STORE
+            inside = process.behind_a_proxy(process.plain(launch).argv)
+            root = (*(ROOTLESS_OPTIONS if rootless else ()), "--rootfs", str(directory / "root"))
+            run = (*options(launch), name, *root, *inside)
         instructions = process.Instructions(
-            argv=(
-                *(trial.find("podman") or "podman", *GLOBAL_OPTIONS, *own, "run", *options(launch)),
-                *(f"--name={process.container_name(launch)}", *(ROOTLESS_OPTIONS if rootless else ())),
-                *("--rootfs", str(directory / "root"), *process.behind_a_proxy(process.plain(launch).argv)),
-            ),
+            argv=(program, *GLOBAL_OPTIONS, *store, *own, "run", *run),
             variables={**process.engine_variables(launch), **(rootless_variables() if rootless else {})},
             user_namespace=rootless,
-            mounts=mounts(directory),
+            working_directory=str(directory),  # where conmon leaves a file when memory runs out
+            mounts=covers() if self.image is not None else mounts(directory),
             channel=process.Channel.APART,
         )
-        return process.start(instructions, directory)
+        return process.start(instructions, launch)
 
 
 def environment(name: str) -> Podman:

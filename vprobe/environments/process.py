@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self, TypeVar
 
-from vprobe.environments import Launch, sessions, supervisor
+from vprobe.environments import Launch, limits, sessions, supervisor
 from vprobe.errors import RunError
 
 LAUNCH_TIMEOUT_S = 30.0
@@ -64,6 +64,7 @@ class Instructions:
 
     `cgroups` are made for the engine and removed with all below. `mounts` are made in a mount namespace of the engine's
     own; for a normal user that takes a `user_namespace`. `setup` is run before the engine is started.
+    `limited_by_engine`: the engine has been told the launch's limits; otherwise all of the session goes into a cgroup with them.
     """
 
     argv: tuple[str, ...]
@@ -78,6 +79,7 @@ class Instructions:
     grace_s: float = field(default_factory=lambda: GRACE_S)
     terminate_s: float = field(default_factory=lambda: GRACE_S)
     run_directory: str = ""
+    limited_by_engine: bool = False
 
 
 def agent_variables(launch: Launch) -> dict[str, str]:
@@ -261,10 +263,16 @@ class ProcessSession:
         self.launched_ns = self._heard["launched"][0]
 
 
-def start(instructions: Instructions, session_dir: Path, kind: type[P] = ProcessSession) -> P:  # type: ignore[assignment]
+def start(instructions: Instructions, launch: Launch, kind: type[P] = ProcessSession) -> P:  # type: ignore[assignment]
     """Start a session as instructed. RunError, with what was said on standard error, where the engine is not reached."""
+    session_dir = launch.session_dir
     run = sessions.run_of(session_dir)
-    document = asdict(instructions) | {"run_directory": str(run) if run else ""}
+    limited = {} if instructions.limited_by_engine else limits.cgroups_for(launch.limits, container_name(launch))
+    document = asdict(instructions) | {
+        "run_directory": str(run) if run else "",
+        "cgroups": list(dict.fromkeys((*instructions.cgroups, *limited))),
+        "limits": limited,
+    }
     (session_dir / supervisor.INSTRUCTIONS).write_text(json.dumps(document), encoding="utf-8")
     fifos = instructions.channel is Channel.FIFOS
     to_agent, from_agent, stdin, stdout = open_fifos(session_dir) if fifos else open_pipes()

@@ -41,7 +41,7 @@ class QemuUser:
     def start(self, launch: Launch) -> process.ProcessSession:
         plain = process.plain(launch)
         argv = (trial.find(PROGRAM) or PROGRAM, "-cpu", "max", "--", *plain.argv)
-        return process.start(replace(plain, argv=argv), launch.session_dir)
+        return process.start(replace(plain, argv=argv), launch)
 
 
 def environment(name: str) -> QemuUser:

@@ -140,7 +140,7 @@ def start(host: str, launch: Launch, instructions: Mapping[str, Any]) -> process
     client = (sys.executable, "-I", "-m", "vprobe.environments.ssh_client", host, remote_command(instructions))
     return process.start(
         process.Instructions(argv=(*client, str(payload)), variables=process.engine_variables(launch), grace_s=GRACE_S),
-        launch.session_dir,
+        launch,
     )
 
 

@@ -72,8 +72,8 @@ def write_text(path: str, text: str) -> None:
         file.write(text)
 
 
-def enter_cgroup(directory: str) -> None:
-    """Make a cgroup and move into it; it is removed with the session."""
+def enter_cgroup(directory: str, limits: list[tuple[str, str, bool]]) -> None:
+    """Make a cgroup with limits (file, value, whether optional) and move into it; it is removed with the session."""
     os.mkdir(directory)
     for name in ("cpuset.cpus", "cpuset.mems"):  # empty in a new cgroup of v1, which then takes no process
         if os.path.exists(os.path.join(directory, name)):
@@ -81,6 +81,10 @@ def enter_cgroup(directory: str) -> None:
                 allowed = file.read()
             if allowed.strip():
                 write_text(os.path.join(directory, name), allowed)
+    for name, value, optional in limits:
+        path = os.path.join(directory, name)
+        if not optional or os.path.exists(path):
+            write_text(path, value)
     write_text(os.path.join(directory, "cgroup.procs"), str(os.getpid()))
 
 
@@ -150,7 +154,7 @@ def become_engine(instructions: dict[str, Any], status: int, errors: int, meetin
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         for directory in instructions["cgroups"]:
-            enter_cgroup(directory)
+            enter_cgroup(directory, instructions["limits"].get(directory, []))
         if instructions["user_namespace"]:
             enter_user_namespace()
         if instructions["mounts"]:

@@ -53,6 +53,18 @@ def version(program: str, *arguments: str) -> str:
     return match.group().decode("ascii", "replace") if match else ""
 
 
+def succeeds(program: str, *arguments: str) -> bool:
+    """Whether a command ends with status 0 in time."""
+    command = [program, *arguments]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TRIAL_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
 def last_line(text: str) -> str:
     """The last line that says something."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]

@@ -317,6 +317,8 @@ def plan_hash(plan: Plan) -> str:
         plan.seed,
         plan.looks,
         str(plan.scratch or ""),
+        asdict(plan.limits),
+        plan.image,
     ]
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
@@ -327,13 +329,15 @@ def _empty_run(plan: Plan, probe: dict[str, Any]) -> Run:
         found = answer_of(arm.environment)
         if isinstance(found, Available) and found.version:
             engines[arm.environment.name] = found.version
+    limits = {name: value for name, value in asdict(plan.limits).items() if value is not None}
     return Run(
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         vprobe_version=__version__,
         seed=plan.seed,
         command=plan.command_line,
         probe=probe,
-        fingerprint=fingerprint(probe, engines),
+        pin=plan.cpus,
+        fingerprint=msgspec.structs.replace(fingerprint(probe, engines), limits=limits or None, image=plan.image),
         environments=(),
         arms=tuple(arm.arm for arm in plan.arms),
         workloads=(),
@@ -349,7 +353,7 @@ def _site(plan: Plan, tick_ns: float) -> Iterator[Site]:
     # A command of the user's own gets the user's variables; workloads of ours must not depend on them.
     own = {name: value for name, value in os.environ.items() if name != "TMPDIR"} if plan.has_command else {}
     with open_run(plan.scratch) as directory:
-        yield Site(directory, plan.working_directory, tick_ns, own, plan.has_network, len(plan.cpus))
+        yield Site(directory, plan.working_directory, tick_ns, own, plan.has_network, len(plan.cpus), plan.limits)
 
 
 def measure(

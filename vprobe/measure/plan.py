@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from vprobe import environments
-from vprobe.environments import Environment, Unavailable
+from vprobe.environments import Environment, Limits, Unavailable
+from vprobe.environments.limits import obstacle
 from vprobe.environments.survey import survey
 from vprobe.errors import UnavailableError, UsageError
 from vprobe.measure.schedule import williams_square
@@ -26,6 +27,7 @@ STORAGE = "storage"
 
 NETWORK = "network"
 """Need of workloads that talk to the host side, and capability of environments that can be linked with it."""
+NO_LIMITS = Limits()
 
 BASE, CONTROL = "bare", "bare-aa"
 """The environment that all others are compared with, and its twin that shows what the machine alone can pretend."""
@@ -116,6 +118,8 @@ class Plan:
     time_budget_s: float | None = None
     second_cpu: int | None = None  # for workloads that need two
     working_directory: Path = field(default_factory=Path.cwd)
+    limits: Limits = NO_LIMITS  # of every session
+    image: str | None = None  # of the user's own, for the environments that run one
     scratch: Path | None = None  # where to make the scratch directory; None: see sessions.scratch_parent
     looks: tuple[int, ...] = ()  # boots after which to ask which workloads are still open; none: all boots in any case
 
@@ -169,7 +173,9 @@ def matches(name: str, pattern: str) -> bool:
     return name == pattern or fnmatch.fnmatchcase(name, re.sub(r"([\[])", r"[\1]", pattern))
 
 
-def choose_environments(names: Sequence[str]) -> tuple[tuple[Environment, ...], tuple[tuple[str, Unavailable], ...]]:
+def choose_environments(
+    names: Sequence[str], image: str | None = None, limits: Limits = NO_LIMITS
+) -> tuple[tuple[Environment, ...], tuple[tuple[str, Unavailable], ...]]:
     """The environments to measure, bare and bare-aa always among them, and those that "auto" leaves out, with why.
 
     Raises UnavailableError for an environment that was named and cannot run here, UsageError for one that does not exist.
@@ -179,7 +185,10 @@ def choose_environments(names: Sequence[str]) -> tuple[tuple[Environment, ...], 
     wanted = [BASE, CONTROL, *[name for name in wanted if name not in (BASE, CONTROL)]]
     chosen, left_out = [], []
     known = [environments.get(name) for name in wanted]
-    for name, environment, found in zip(wanted, known, survey(known), strict=True):
+    if image is not None:
+        known = [environments.in_image(one, image) for one in known]
+    for name, environment, answer in zip(wanted, known, survey(known), strict=True):
+        found = answer if isinstance(answer, Unavailable) else obstacle(name.partition(":")[0], limits) or answer
         if not isinstance(found, Unavailable):
             chosen.append(environment)
         elif automatic:
@@ -253,6 +262,8 @@ def offers(environment: Environment) -> frozenset[str]:
 def missing_capability(task: Task, environment: Environment) -> str | None:
     """Why an environment cannot run a task, or None."""
     for need in sorted(task.needs - offers(environment)):
+        if getattr(environment, "image", None) is not None:
+            return "in an image of the user's own only commands can be compared"
         return REASONS[need].format(environment=environment.name)
     return None
 

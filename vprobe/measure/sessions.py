@@ -18,7 +18,7 @@ import msgspec
 
 import vprobe
 from vprobe import suites
-from vprobe.environments import Environment, Launch, Session
+from vprobe.environments import Environment, Launch, Limits, Session
 from vprobe.environments.sessions import RunDirectory
 from vprobe.environments.trial import slowness
 from vprobe.errors import RunError
@@ -54,6 +54,7 @@ class Site:
     variables: Mapping[str, str] = field(default_factory=dict)  # of the user's own, where a command may need them
     network: bool = False  # whether arms are to be linked with the host side
     cpus: int = 1  # how many are measured
+    limits: Limits = field(default_factory=Limits)
 
 
 def code_paths() -> tuple[Path, ...]:
@@ -91,6 +92,7 @@ def make_launch(
         variables=arm.variant.variables,
         host_variables=site.variables,
         agent=options,
+        limits=site.limits,
         read_only_paths=(*code_paths(), place),
         working_directory=place,
         network_namespace=network_namespace,

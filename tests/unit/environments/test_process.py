@@ -56,7 +56,7 @@ def test_a_set_up_that_fails_is_an_error_with_its_reason(tmp_path: Path, monkeyp
         wrong = process.Instructions(("/bin/true",), {}, working_directory="/nonexistent/place")
         before = time.monotonic()
         with pytest.raises(RunError, match="/nonexistent/place"):
-            process.start(wrong, session_dir)
+            process.start(wrong, Launch((), session_dir, session_dir))
         assert time.monotonic() - before < 5, "it waited for what could not come"
         assert not session_dir.exists()
 
@@ -70,7 +70,9 @@ def test_a_failing_teardown_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             process.Teardown(("/bin/sh", "-c", "exit 8"), when_exists=str(tmp_path / "missing")),
         )
         session_dir = run.new_session()
-        session = process.start(process.Instructions(("/bin/true",), {}, teardown=teardown), session_dir)
+        session = process.start(
+            process.Instructions(("/bin/true",), {}, teardown=teardown), Launch((), session_dir, session_dir)
+        )
         session.stop()
         assert "exit status 7" in session.stderr_tail()
         assert "exit status 8" not in session.stderr_tail()
