@@ -131,6 +131,8 @@ FINGERPRINT = Fingerprint(
     suite_version="1",
     kernel_code_hash="5f2b7c9d",
     engines={"runc": "1.1.5"},
+    limits={"cpus": 1.0},
+    image="debian:12",
 )
 
 

@@ -147,8 +147,8 @@ class Fingerprint(Record, frozen=True):
     suite_version: str | None = None
     kernel_code_hash: str | None = None
     engines: dict[str, str] = {}
-    limits: dict[str, float] | None = None  # of every session: "cpus", "memory_bytes"
-    image: str | None = None  # of the user's own, in the environments that run one
+    limits: dict[str, float] = {}  # of every session: "cpus", "memory_bytes"
+    image: str = ""  # of the user's own, in the environments that run one
 
 
 class Run(Record, frozen=True):

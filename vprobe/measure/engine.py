@@ -337,7 +337,7 @@ def _empty_run(plan: Plan, probe: dict[str, Any]) -> Run:
         command=plan.command_line,
         probe=probe,
         pin=plan.cpus,
-        fingerprint=msgspec.structs.replace(fingerprint(probe, engines), limits=limits or None, image=plan.image),
+        fingerprint=msgspec.structs.replace(fingerprint(probe, engines), limits=limits, image=plan.image or ""),
         environments=(),
         arms=tuple(arm.arm for arm in plan.arms),
         workloads=(),
