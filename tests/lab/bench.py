@@ -6,11 +6,14 @@ was read goes into tests/data/lab, where the unit tests decode it again without 
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -26,6 +29,7 @@ from .packages import LabError
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "lab"
 INDEX = DATA / "index.json"
+PREFIX = "vprobe-lab-work-"
 PROGRAMS = tuple(sorted(Path(__file__).with_name("guest").glob("*.py")))
 """What scripts may run in their guests: $PYTHON $LAB/lab/NAME.py."""
 
@@ -133,8 +137,7 @@ def stable(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def run(bench: Bench, kernel: Kernel, *, with_tools: bool) -> Answer:
     """Boot the bench in a temporary directory and return what came back. `with_tools`: other tools are asked, too."""
-    with tempfile.TemporaryDirectory(prefix="vprobe-lab-") as directory:
-        place = Path(directory)
+    with work_directory() as place:
         tree = tools.tree(bench.packages) if with_tools else None
         setup = Setup(
             script=(tools.SCRIPT if tree else "tools() { :; }\n") + bench.script,
@@ -161,6 +164,19 @@ def run(bench: Bench, kernel: Kernel, *, with_tools: bool) -> Answer:
         if bench.inner_answer:
             answer.files.update(guest.unpack(answer.files.get(bench.inner_answer, b""), console, wall_s).files)
         return answer
+
+
+@contextmanager
+def work_directory() -> Iterator[Path]:
+    """A directory that is removed at the end, together with those of benches that were killed: nobody holds their locks."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/lock"):
+        with suppress(OSError), left.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left.parent)
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as directory, Path(directory, "new").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        Path(lock.name).rename(Path(directory, "lock"))  # only now may others look whether it is held
+        yield Path(directory)
 
 
 def no_more(archive: Archive) -> None:

@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
+import json
+import struct
+from collections.abc import Sequence
+
 from lab import tools
-from lab.bench import Bench, Row
+from lab.bench import Bench, Problems, Row
 from lab.comparison import Comparison
-from lab.guest import Setup
+from lab.guest import Answer, Setup
 from lab.qemu import Qemu, Xen
+from vprobe.probe.sources.capture import decode_capture
 
 MODULES = ("xen_privcmd", "xenfs", "xen_evtchn", "xen_gntdev")
-SCRIPT = (
-    "probe dom0; tools dom0; ls -laR /sys/hypervisor > $OUT/hypervisor; cat /proc/xen/capabilities >> $OUT/hypervisor\n"
-)
+SCRIPT = """
+probe dom0; tools dom0
+for name in type guest_type; do cp /sys/hypervisor/$name $OUT/$name; done
+cp /proc/xen/capabilities $OUT/capabilities
+"""
+PV_SCRIPT = SCRIPT + "$PYTHON $LAB/lab/xen_leaves.py > $OUT/leaves.json\n"
+
+
+def pv(answer: Answer) -> Problems:
+    """The hypervisor itself, asked past plain CPUID, gives its name and its hypercall page; the kernel calls the domain PV."""
+    try:
+        leaves = json.loads(answer.text("leaves.json"))
+    except ValueError:
+        return [f"Xen's leaves were not read: {answer.text('errors').strip()[-300:]}"]
+    return hypervisor(answer, "PV", leaves["0x40000000"], leaves["0x40000002"])
+
+
+def pvh(answer: Answer) -> Problems:
+    """Plain CPUID, as the probe recorded it, has Xen's leaves."""
+    recorded = decode_capture(answer.files["dom0.json"]).leaves
+    return hypervisor(answer, "PVH", recorded[0x40000000, 0], recorded[0x40000002, 0])
+
+
+def hypervisor(answer: Answer, guest_type: str, signature: Sequence[int], interface: Sequence[int]) -> Problems:
+    """Name and hypercall pages of leaves base and base + 2, and what the kernel says of the domain."""
+    name = struct.pack("<3I", *signature[1:]).decode("latin-1")
+    problems = [] if name == "XenVMMXenVMM" else [f"the leaves' signature is {name!r}"]
+    problems += [] if interface[0] >= 1 else ["Xen offers no hypercall page"]
+    said = {file: answer.text(file).strip() for file in ("type", "guest_type", "capabilities")}
+    wanted = {"type": "xen", "guest_type": guest_type, "capabilities": "control_d"}
+    return problems + ([f"the kernel says {said}"] if said != wanted else [])
+
 
 KEPT = Row(amdv="hidden", reason="Xen keeps AMD-V for itself: this is its dom0", role="dom0")
 
@@ -92,9 +126,10 @@ BENCHES = (
         "xen-pv",
         "the first domain, paravirtualized",
         Qemu(cpu="max,-smap", memory_mib=2048, xen=Xen()),
-        SCRIPT,
+        PV_SCRIPT,
         {"dom0": KEPT._replace(layers="xen (paravirtual), qemu (full-software)", controls=3)},
         facts={"dom0": {"hypervisor.evidence.8": "/proc/xen (dom0, guest type PV)", "kvm.remedy": "run VMs under Xen"}},
+        check=pv,
         boot_modules=MODULES,
     ),
     Bench(
@@ -111,6 +146,7 @@ BENCHES = (
         facts={
             "dom0": {"hypervisor.evidence.8": "/proc/xen (dom0, guest type PVH)", "kvm.remedy": "run VMs under Xen"}
         },
+        check=pvh,
         boot_modules=MODULES,
     ),
     domain("pv", "a domain without privileges, paravirtualized", PV_DOMAIN, "PV"),
