@@ -76,14 +76,15 @@ class Patterns:
             tail = self.translated(SEPARATOR.join(parts[count:]), depth) if head is not None else None
             if tail is not None:
                 return f"{head}{self._separator}{tail}"
-        return None
+        return self._sentence(text, depth, whole=False)
 
-    def _sentence(self, text: str, depth: int) -> str | None:
+    def _sentence(self, text: str, depth: int, *, whole: bool = True) -> str | None:
+        """One sentence. `whole`: what stands in an open place has no "; ", which would rather set two sentences apart."""
         if text in self._plain:
             return self._plain[text]
         for pattern, meant in self._open if depth else ():
             found = pattern.match(text)
-            if found is not None and not any(SEPARATOR in part for part in found.values()):
+            if found is not None and not (whole and any(SEPARATOR in part for part in found.values())):
                 return meant.format(**{name: self._within(part, depth) for name, part in found.items()})
         return None
 
