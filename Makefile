@@ -5,12 +5,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 SOURCE := $(wildcard native/*.c native/*.h)
+LINTED := $(SOURCE) $(wildcard tests/oracles/*.c)
 RUN    ?= vprobe-run.json
 REPORT ?= report.html
+ORACLES ?= oracles.json
 FUZZ_MINUTES ?= 60
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: help bench test engines lab lab-amdv lab-vtx lab-xen lab-identities lint types wheel validate-engine validate-statistics fuzz clean
+.PHONY: help bench test engines lab lab-amdv lab-vtx lab-xen lab-identities lint types wheel oracles validate-engine validate-statistics fuzz clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +38,7 @@ lab-amdv lab-vtx lab-xen lab-identities: lab-%: $(VENV)/.installed-dev ## the be
 lint: $(VENV)/.installed-dev ## ruff and clang-format
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/clang-format --dry-run --Werror $(SOURCE)
+	$(BIN)/clang-format --dry-run --Werror $(LINTED)
 
 types: $(VENV)/.installed-dev ## mypy, on the package as the wheel lays it out
 	rm -rf build/types
@@ -45,6 +47,11 @@ types: $(VENV)/.installed-dev ## mypy, on the package as the wheel lays it out
 
 wheel: $(VENV)/.installed-dev ## build the wheel and run the command from an empty environment, away from the source
 	tests/check-wheel $(abspath $(BIN)/python)
+
+oracles: $(VENV)/.installed-dev ## hold the workloads against the programs that people trust for them, into oracles.json: ten minutes, alone
+	@tests/install-oracles
+	$(PIP) install --editable '.[oracles]'
+	PYTHONPATH=tests $(BIN)/python -m oracles -o $(ORACLES) $(foreach row,$(ROW),--row '$(row)')
 
 validate-engine: $(VENV)/.installed-dev ## prove the measuring engine on this machine: half an hour, alone
 	$(BIN)/pytest -m validation tests/validation/test_engine.py -s

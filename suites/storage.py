@@ -10,14 +10,17 @@ Where an environment brings a block device instead (a guest's raw virtio disk), 
 from __future__ import annotations
 
 import functools
+import json
 import mmap
 import os
 import random
+import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import Block, Place, UnsupportedError, workload
+from . import FULL, Block, Place, UnsupportedError, workload
 
 KIB, MIB = 1 << 10, 1 << 20
 FILE_BYTES = 64 * MIB
@@ -132,6 +135,60 @@ def accesses(place: Place, pattern: str, operation: str, block_bytes: int, direc
 def parameters(pattern: str, operation: str, block_bytes: int) -> dict[str, object]:
     """One row of parameters; what the directory is like comes along from StorageFacts."""
     return {"pattern": pattern, "operation": operation, "block_bytes": block_bytes}
+
+
+FIO_ACCESSES = 500
+"""Of one run of fio: a fraction of a second for reads."""
+FIO_MODES = {
+    "random_read": ("randread", SMALL, "0"),
+    "random_write": ("randwrite", SMALL, "0"),
+    "sequential_read": ("read", LARGE, "0"),
+    "sequential_write": ("write", LARGE, "0"),
+    "fsync": ("randwrite", SMALL, "1"),
+}
+"""Label to fio's own words: rw, block size, fsync."""
+
+
+class Fio:
+    """fio(1) on the arm's file, by psync: one access at a time, as the workloads above."""
+
+    def __init__(self, place: Place, mode: str, direct: str) -> None:
+        program = shutil.which("fio")
+        if program is None:
+            raise UnsupportedError("fio is not installed there: apt-get install fio")
+        DataFile(place.storage, direct).close()  # laid out, and what O_DIRECT is worth there
+        words, block_bytes, sync = FIO_MODES[mode]
+        self.side = "read" if "read" in words else "write"
+        self.command = [
+            *(program, "--name=vprobe", f"--filename={place.storage}", f"--rw={words}", f"--bs={block_bytes}"),
+            *(f"--size={FILE_BYTES}", f"--number_ios={FIO_ACCESSES}", f"--io_size={FIO_ACCESSES * block_bytes}"),
+            *("--ioengine=psync", "--thread", "--randrepeat=0", "--norandommap", "--output-format=json"),
+            *(f"--direct={int(direct != NOT_DIRECT)}", f"--fsync={sync}"),
+        ]
+
+    def __call__(self, iterations: int) -> int:
+        return sum(self._access_ns() for _ in range(iterations))
+
+    def _access_ns(self) -> int:
+        """ns of an access: fio's own running time by the accesses that it counted; its start and end are not the disk's."""
+        done = subprocess.run(self.command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OSError(f"fio: {(done.stderr or done.stdout).strip()[-300:]}")
+        side = json.loads(done.stdout)["jobs"][0][self.side]
+        return round(1e9 / float(side["iops"]))
+
+
+@workload(
+    "storage.fio",
+    kind="python",
+    needs=("python", "storage", "commands"),
+    level=FULL,
+    parameters={label: {"mode": label} for label in FIO_MODES},
+)
+def fio(place: Place, mode: str, direct: str, backing: Mapping[str, str]) -> Block:
+    """An access by fio where it is installed, of the same kind and size as the workload of that name: ns of one, of 500."""
+    del backing
+    return Fio(place, mode, direct)
 
 
 NEEDS = ("python", "storage")

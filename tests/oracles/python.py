@@ -1,0 +1,49 @@
+"""Rows of Python workloads against pyperf, which times the same call in the same interpreter."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from oracles.bench import Bench
+from oracles.pairs import Pair, Row, around
+from oracles.programs import run
+
+IMPORTS = "from vprobe.suites.cpu import generated_text"
+
+
+def pyperf(setup: str, statement: str, cpu: int) -> float:
+    """ns of a statement: the median of the values of one worker process."""
+    with tempfile.TemporaryDirectory(prefix="vprobe-pyperf-") as directory:
+        output = Path(directory) / "values.json"
+        options = ["--processes=1", "--warmups=1", "--values=20", "--min-time=0.002", f"--affinity={cpu}", "--quiet"]
+        run([sys.executable, "-m", "pyperf", "timeit", *options, "-o", output, "-s", setup, statement], cpu)
+        runs = json.loads(output.read_text())["benchmarks"][0]["runs"]
+    return 1e9 * statistics.median(value for one in runs for value in one.get("values", ()))
+
+
+def against_pyperf(name: str, setup: str, statement: str) -> Callable[[Bench, int], Iterator[Pair]]:
+    """Our blocks before and after a run of pyperf."""
+
+    def pairs(bench: Bench, count: int) -> Iterator[Pair]:
+        for number in range(count):
+            with bench.prepared(name, seed=number + 1) as ours:
+                yield around(ours, lambda: pyperf(f"{IMPORTS}; {setup}", statement, bench.cpu))
+
+    return pairs
+
+
+SHA256 = ("import hashlib; data = generated_text(16384); digest = hashlib.sha256", "digest(data).digest()")
+ZLIB = (
+    "import zlib; data = generated_text(4096); z = zlib.compressobj(6); deflate, flush = z.compress, z.flush",
+    "deflate(data); flush(zlib.Z_FULL_FLUSH)",
+)
+
+ROWS = (
+    Row("cpu.sha256", "pyperf, the same call", 0.05, against_pyperf("cpu.sha256", *SHA256)),
+    Row("cpu.zlib", "pyperf, the same calls", 0.05, against_pyperf("cpu.zlib", *ZLIB)),
+)

@@ -1,0 +1,68 @@
+"""Redis against redis-benchmark, called directly on a server of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from oracles.bench import Bench
+from oracles.pairs import Pair, Row, around
+from oracles.programs import ProgramError, run
+
+REQUESTS = 5_000
+START_TIMEOUT_S = 5.0
+
+
+@contextlib.contextmanager
+def server(cpu: int) -> Iterator[Path]:
+    """A redis-server without persistence on a Unix socket."""
+    with tempfile.TemporaryDirectory(prefix="vprobe-redis-") as directory:
+        socket = Path(directory, "socket")
+        options = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no", "--dir", directory]
+        process = subprocess.Popen(
+            ["taskset", "-c", str(cpu), "redis-server", *options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        try:
+            deadline = time.monotonic() + START_TIMEOUT_S
+            while not socket.exists():
+                if time.monotonic() > deadline or process.poll() is not None:
+                    raise ProgramError("redis-server does not start")
+                time.sleep(0.01)
+            yield socket
+        finally:
+            process.kill()
+            process.wait()
+
+
+def redis_benchmark(socket: Path, cpu: int, operation: str) -> float:
+    """ns a request, by the throughput that it prints."""
+    told = run(["redis-benchmark", "-s", socket, "-t", operation, "-n", str(REQUESTS), "-q"], cpu)
+    words = told.replace("\r", "\n").strip().splitlines()[-1].split()
+    try:
+        return 1e9 / float(words[1])
+    except (IndexError, ValueError):
+        raise ProgramError("redis-benchmark tells no rate") from None
+
+
+def against_redis(operation: str) -> Callable[[Bench, int], Iterator[Pair]]:
+    """Our blocks before and after a run of redis-benchmark."""
+
+    def pairs(bench: Bench, count: int) -> Iterator[Pair]:
+        for _ in range(count):
+            with server(bench.cpu) as socket, bench.prepared(f"applications.redis[{operation}]", iterations=1) as ours:
+                yield around(ours, lambda: redis_benchmark(socket, bench.cpu, operation), 2)
+
+    return pairs
+
+
+ROWS = tuple(
+    Row(
+        f"applications.redis[{operation}]", f"redis-benchmark -t {operation}", 0.10, against_redis(operation),
+        programs=("redis-server", "redis-benchmark"), packages=("redis-server", "redis-tools"),
+    )
+    for operation in ("set", "get")
+)  # fmt: skip
