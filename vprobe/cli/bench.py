@@ -24,10 +24,11 @@ from vprobe.environments.sessions import sweep
 from vprobe.errors import UsageError
 from vprobe.measure import plan as planning
 from vprobe.measure.advice import advice
+from vprobe.measure.benchmarks import PREFIX, relative_path
 from vprobe.measure.engine import StillOpen, measure
 from vprobe.measure.fingerprint import host_facts
 from vprobe.measure.journal import seed_of
-from vprobe.measure.plan import PRESETS, Plan
+from vprobe.measure.plan import BENCHMARKS, PRESETS, Plan
 from vprobe.measure.variants import parse_variants
 from vprobe.model import GateVerdict, RuleResult, Run, Verdict
 from vprobe.probe import probe_host
@@ -104,15 +105,18 @@ def _check_output(output: Path) -> None:
         raise UsageError(f"-o {output}: {parent} is not a directory that can be written to", "name another file")
 
 
-def _finish(run: Run, output: Path, report: Path | None, as_json: bool, console: Console) -> None:
+def _finish(run: Run, output: Path, report: Path | None, as_json: bool, console: Console, study: bool) -> None:
     from vprobe.analysis import compare  # noqa: PLC0415 - only a finished run needs them
-    from vprobe.cli.compare import show  # noqa: PLC0415
+    from vprobe.cli.compare import show, show_study  # noqa: PLC0415
 
     comparisons = compare(run)
     if as_json:
         click.echo(msgspec.json.encode(comparisons).decode())
     else:
         show(comparisons, run)
+        if study:
+            click.echo()
+            show_study(comparisons, run)
     say(console, f"run file: {output}")
     if report is not None:
         from vprobe.cli.report import write_report  # noqa: PLC0415
@@ -136,6 +140,7 @@ class Options:
     report: Path | None
     resume: bool
     own: str | None
+    pytest_path: Path | None
     pin: str | None
     scratch: Path | None
     dry_run: bool
@@ -147,9 +152,17 @@ class Options:
     rule: tuple[str, ...] = ()
 
 
+def seed_for(options: Options) -> int:
+    """The seed that the options name, or that of the run to go on with, or a new one."""
+    if options.seed is not None:
+        return options.seed
+    return seed_of(options.output) if options.resume else secrets.randbits(32)
+
+
 def make_plan(options: Options, seed: int, command_line: tuple[str, ...], console: Console) -> Plan:
     """What the options ask for, on this machine. What "auto" leaves out is said on `console`."""
     preset = PRESETS[options.preset]
+    benchmarks = None if options.pytest_path is None else str(relative_path(options.pytest_path, Path.cwd()))
     if options.boots is not None:
         preset = replace(preset, boots=options.boots)
     looks = planning.looks_for(preset.boots) if options.adaptive or options.rule else ()
@@ -157,14 +170,15 @@ def make_plan(options: Options, seed: int, command_line: tuple[str, ...], consol
         preset = planning.within(preset, options.time_budget, looks[0] if looks else preset.boots)
     limits = Limits(options.cpus, None if options.memory is None else parse_memory(options.memory))
     cpus = parse_cpus(options.pin, math.ceil(limits.cpus or 1))
-    variants = parse_variants(options.variant, options.own)
+    variants = parse_variants(options.variant, options.own or benchmarks)
     has_command = options.own is not None or any(one.command for one in variants)
-    workloads = planning.select(options.select, has_command, preset.level)
+    workloads = planning.select(options.select, bool(has_command or benchmarks), preset)
     names = parse_environments(options.env)
     check_image(options.image, names, has_command)
     chosen, left_out = planning.choose_environments(names, options.image, limits)
     arms = planning.make_arms(chosen, variants)
-    own = planning.command_task(options.own) if has_command else None
+    own = [planning.command_task(options.own)] if has_command else []
+    own += [planning.benchmarks_task(benchmarks)] if benchmarks else []
     second_cpu = cpus[1] if len(cpus) > 1 else max(os.sched_getaffinity(0) - {cpus[0]}, default=None)
     facts = host_facts(cpus[0], options.scratch)
     tasks, skipped = planning.make_tasks(workloads, facts, arms, own, second_cpu)
@@ -181,6 +195,7 @@ def make_plan(options: Options, seed: int, command_line: tuple[str, ...], consol
         command=options.own,
         limits=limits,
         image=options.image,
+        benchmarks=benchmarks,
         time_budget_s=options.time_budget,
         looks=looks,
         scratch=options.scratch,
@@ -270,12 +285,13 @@ def only(plan: Plan, rows: Sequence[RuleResult]) -> Plan:
     workloads = {row.workload for row in rows}
     places = {row.environment for row in rows} | {planning.BASE, planning.CONTROL}
     bases = {row.base for row in rows}
+    together = any(workload.startswith(PREFIX) for workload in workloads)  # benchmarks are run as a whole
     return replace(
         plan,
         arms=tuple(
             arm for arm in plan.arms if arm.environment.name in places or bases & {arm.name, arm.environment.name}
         ),
-        tasks=tuple(task for task in plan.tasks if task.name in workloads),
+        tasks=tuple(task for task in plan.tasks if task.name in workloads or (together and task.name == BENCHMARKS)),
         skipped=tuple(skip for skip in plan.skipped if skip.workload in workloads),
     )
 
@@ -296,6 +312,13 @@ def only(plan: Plan, rows: Sequence[RuleResult]) -> Plan:
 @click.option("--report", type=click.Path(path_type=Path), metavar="FILE.html", help="Write the report, too.")
 @click.option("--resume", is_flag=True, help="Go on with the run that was interrupted.")
 @click.option("--command", "own", metavar="CMD", help="Measure this command, by /bin/sh, in every environment.")
+@click.option(
+    "--pytest",
+    "pytest_path",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Measure the pytest-benchmark tests in this directory or file, each by its full name.",
+)
 @click.option(
     "--image", metavar="IMAGE", help="Run --command in this image where podman and docker run it; it must be here."
 )
@@ -319,14 +342,13 @@ def command(**words: Any) -> None:
       vprobe bench                                    all that can run here
       vprobe bench --env bare,runc,kvm --report r.html
       vprobe bench --env bare --command 'make test'
+      vprobe bench --env bare,runc --pytest benchmarks/
       vprobe bench --env bare --command 'make test' --variant base=git:main --variant head=git:HEAD
     """
     options = Options(**words)
     console = Console(stderr=True)
     _check_output(options.output)
-    seed = options.seed
-    if seed is None:
-        seed = seed_of(options.output) if options.resume else secrets.randbits(32)
+    seed = seed_for(options)
     plan = make_plan(options, seed, ("vprobe", *sys.argv[1:]), console)
     still_open = question(plan, options.rule) if plan.looks else None
     if options.dry_run:
@@ -334,4 +356,4 @@ def command(**words: Any) -> None:
         show_advice(plan, probe_host().document(), Console())
         return
     run = measure_shown(plan, options.output, console, resume=options.resume, still_open=still_open)
-    _finish(run, options.output, options.report, options.as_json, console)
+    _finish(run, options.output, options.report, options.as_json, console, options.preset == "felter")

@@ -32,6 +32,13 @@ def show(comparisons: Comparisons, run: Run) -> None:
     print_table(comparisons, run, output_console())
 
 
+def show_study(comparisons: Comparisons, run: Run) -> None:
+    """Print the table of Felter et al. with the ratios of `run` beside it, as Markdown, on standard output."""
+    from vprobe.reports.study import study_text  # noqa: PLC0415 - one form of several needs it
+
+    click.echo(study_text(run, comparisons), nl=False)
+
+
 def parse_margin(text: str) -> float:
     """2% or 0.02, as a share. UsageError for anything else, and for what is not in 0 to 100 %."""
     number = text.strip().removesuffix("%").strip()
@@ -49,7 +56,12 @@ def parse_margin(text: str) -> float:
 @click.argument("other_file", metavar="[OTHER]", required=False, type=click.Path(path_type=Path))
 @click.option("--base", metavar="bare|ARM", help="What to compare with [default: bare, or the first variant].")
 @click.option(
-    "--format", "form", type=click.Choice(["table", "markdown", "json", "csv"]), default="table", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "json", "csv", "felter"]),
+    default="table",
+    show_default=True,
+    help="felter: beside the figures of the study of that name (ISPASS 2015), as the preset felter prints it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--margin", default="2%", show_default=True, metavar="PERCENT", help="What counts as the same.")
@@ -69,5 +81,7 @@ def command(run_file: Path, other_file: Path | None, base: str | None, form: str
         show(comparisons, run)
     elif form == "json":
         click.echo(msgspec.json.encode(comparisons).decode())
+    elif form == "felter":
+        show_study(comparisons, run)
     else:
         click.echo(markdown_text(comparisons, run) if form == "markdown" else csv_text(comparisons), nl=False)

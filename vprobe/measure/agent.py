@@ -30,6 +30,7 @@ MAX_LINE_BYTES = 64 * 1024
 MAX_ITERATIONS = 1 << 40
 CALIBRATION_NS = 50_000_000
 PART_CHARACTERS = 16 * 1024
+MAX_NAME = 4096
 TAIL_BYTES = 4096
 """How much of a failed command's output goes into the answer."""
 
@@ -217,6 +218,23 @@ def run_command(request: dict[str, Any], directory: str) -> dict[str, Any]:
     }
 
 
+def read_benchmarks(path: str) -> list[dict[str, Any]]:
+    """The benchmarks that pytest-benchmark wrote into a file (its option --benchmark-json), times in ns."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            written = json.load(file)
+    except (OSError, ValueError):  # it writes none where nothing was measured
+        return []
+    return [
+        {
+            "name": one["fullname"][:MAX_NAME],
+            **{f"{name}_ns": one["stats"][name] * 1e9 for name in ("median", "min", "mean", "stddev")},
+            "rounds": one["stats"]["rounds"],
+        }
+        for one in written["benchmarks"]
+    ]
+
+
 class Agent:
     """The requests that an agent answers. State: the prepared workloads by handle."""
 
@@ -230,6 +248,7 @@ class Agent:
         self.place: dict[str, Any] = {"storage": str(options.get("storage", ""))}
         self.channel = (0, 1)
         self.runners: dict[int, Any] = {}
+        self.found: list[dict[str, Any]] = []
         self.operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "block": self.block,
             "prepare": self.prepare,
@@ -238,6 +257,8 @@ class Agent:
             "ping": self.ping,
             "place": self.take_place,
             "command": self.command,
+            "benchmarks": self.benchmarks,
+            "results": self.results,
             "evidence": self.evidence,
             "probe": self.probe,
             "renew": self.renew,
@@ -330,6 +351,29 @@ class Agent:
 
     def command(self, request: dict[str, Any]) -> dict[str, Any]:
         return run_command(request, self.scratch)
+
+    def benchmarks(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Run pytest with pytest-benchmark as a command, and read what it wrote."""
+        path = os.path.join(self.scratch, f"benchmarks-{os.getpid()}.json")
+        os.environ["VPROBE_PYTHON"] = sys.executable
+        try:
+            reply = run_command({"command": f"{request['command']} --benchmark-json={path}"}, self.scratch)
+            self.found = read_benchmarks(path)
+        finally:
+            if os.path.exists(path):
+                os.unlink(path)
+        return reply
+
+    def results(self, request: dict[str, Any]) -> dict[str, Any]:
+        """As many of the benchmarks that were read as one answer holds."""
+        part: list[dict[str, Any]] = []
+        size = 0
+        for one in self.found[bounded(request, "start", 1 << 31) :]:
+            size += len(one["name"]) * 6 + 256  # escaped, and with its numbers
+            if part and size > MAX_LINE_BYTES // 2:
+                break
+            part.append(one)
+        return {"benchmarks": part}
 
     def evidence(self, request: dict[str, Any]) -> dict[str, Any]:
         del request

@@ -19,19 +19,19 @@ from vprobe import __version__
 from vprobe.environments import Available
 from vprobe.environments.sessions import open_run
 from vprobe.environments.survey import answer_of
-from vprobe.measure import whole_sessions
+from vprobe.measure import benchmarks, whole_sessions
 from vprobe.measure.calibration import BlockSize, calibrate, settle, warm_iterations
 from vprobe.measure.channel import Channel
 from vprobe.measure.fingerprint import fingerprint, ns_per_tick
 from vprobe.measure.guests import Guests, is_guest
 from vprobe.measure.journal import Journal, Line
-from vprobe.measure.plan import BASE, COMMAND, Plan, PlannedArm, Task
+from vprobe.measure.plan import BASE, BENCHMARKS, COMMAND, Plan, PlannedArm, Task
 from vprobe.measure.protocol import PrepareReply
 from vprobe.measure.schedule import draw_rows, visit_source
 from vprobe.measure.sessions import Boot, Site, boot, controller_beside, probed
 from vprobe.measure.variants import check_out
 from vprobe.measure.visit import Watch, finished, prepare, release, round_ns, run_rounds
-from vprobe.model import EnvironmentRecord, Run, Skipped, Visit
+from vprobe.model import EnvironmentRecord, Run, Skipped, Visit, WorkloadRecord
 from vprobe.suites import KernelCall
 
 CANARY_HANDLE = 1
@@ -125,6 +125,8 @@ class Engine:
         """
         assert self.still_open is not None
         still_open = set(self.still_open(self._assemble(boots)))
+        if any(name.startswith(benchmarks.PREFIX) for name in still_open):
+            still_open.add(BENCHMARKS)  # they are run together
         names = [task.name for task in self._runnable()]
         self.answered |= {name for name in names if name not in still_open}
         self.observer.look(boots, len(names) - len(self.answered), len(names))
@@ -141,7 +143,7 @@ class Engine:
         """Take over block sizes, rounds, skips and evidence of the visits that are on disk already."""
         tasks = {task.name: task for task in self.plan.tasks}
         for line in self.journal.lines:
-            task = tasks[line.workload]
+            task = tasks.get(line.workload) or tasks[BENCHMARKS]
             for arm, samples in line.samples.items():
                 warm = warm_iterations(task, samples.iterations)
                 self.sizes[line.workload, arm] = BlockSize(samples.iterations, warm)
@@ -215,6 +217,8 @@ class Engine:
             self._lifecycle_visit(this, number, watch)
         elif task.name == COMMAND:
             self._command_visit(this, task, number, watch)
+        elif task.name == BENCHMARKS:
+            self._benchmarks_visit(this, task, number, watch)
         else:
             self._block_visit(this, task, number, watch)
 
@@ -264,6 +268,23 @@ class Engine:
             samples = whole_sessions.measure_command(this, commands, orders, first)
         self._append(finished(task, number, this.cpu, rows, watch.end(None), samples))
 
+    def _benchmarks_visit(self, this: Boot, task: Task, number: int, watch: Watch) -> None:
+        arms, path = self._arms(task), self.plan.benchmarks or ""
+        with controller_beside(self.plan.cpus):
+            first = {arm.name: benchmarks.run_benchmarks(this, arm.name, path) for arm in arms}
+            spent_ns = sum(one.whole.ns for one in first.values())
+            rounds = whole_sessions.rounds_within(spent_ns, self.plan.preset.command_budget_ns)
+            rounds = self.rounds.setdefault(task.name, rounds)
+            rows, orders = self._orders(task.name, number, arms, rounds)
+            samples, skipped = benchmarks.measure_benchmarks(this, path, orders, first)
+        noise, done = watch.end(None), self.journal.finished(number)
+        for name in [name for name in samples if name not in (*done, BENCHMARKS)] + [BENCHMARKS]:
+            # The whole comes last: only with it the visit is done, and what lacks is measured when the run is resumed.
+            lacking = [skip for skip in skipped if skip.workload == name and skip not in self.skipped]
+            self.skipped += lacking
+            visit = msgspec.structs.replace(finished(task, number, this.cpu, rows, noise, samples[name]), workload=name)
+            self._append(visit, lacking)
+
     def _lifecycle_visit(self, this: Boot, number: int, watch: Watch) -> None:
         tasks = {task.name: task for task in self.plan.tasks}
         with_guests = number % self.plan.preset.boots_per_guest_start == 0
@@ -283,7 +304,15 @@ class Engine:
         extra = msgspec.structs.asdict(visit) | {"guest_boot": visit.boot // self.plan.preset.boots_per_guest}
         environments_seen = tuple(self.records.values()) if not self.journal.lines else ()
         self.journal.append(Line(**extra, skipped=tuple(skipped), environments=environments_seen))
-        self.observer.visit(visit)
+        if visit.workload in {task.name for task in self.plan.tasks}:
+            self.observer.visit(visit)
+
+    def _records(self, seen: set[str], in_order: Sequence[str]) -> Iterator[WorkloadRecord]:
+        for task in self.plan.tasks:
+            if task.name in seen:
+                yield task.record
+            if task.name == BENCHMARKS:
+                yield from benchmarks.records(in_order, task.record)
 
     def _assemble(self, boots: int | None = None) -> Run:
         """The run so far; of its first `boots` only, where these are named."""
@@ -296,7 +325,7 @@ class Engine:
         return msgspec.structs.replace(
             self.journal.run,
             environments=tuple(self.records.values()),
-            workloads=tuple(task.record for task in self.plan.tasks if task.name in seen),
+            workloads=tuple(self._records(seen, [visit.workload for visit in visits])),
             visits=visits,
             skipped=(*self.plan.skipped, *self.skipped),
         )
@@ -314,6 +343,7 @@ def plan_hash(plan: Plan) -> str:
         plan.cpus,
         plan.second_cpu,
         plan.command,
+        plan.benchmarks,
         plan.seed,
         plan.looks,
         str(plan.scratch or ""),

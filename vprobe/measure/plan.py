@@ -29,6 +29,9 @@ NETWORK = "network"
 """Need of workloads that talk to the host side, and capability of environments that can be linked with it."""
 NO_LIMITS = Limits()
 
+BENCHMARKS = "pytest.run"
+"""Name of the workload that --pytest makes: all of the user's benchmarks in one run of pytest."""
+
 BASE, CONTROL = "bare", "bare-aa"
 """The environment that all others are compared with, and its twin that shows what the machine alone can pretend."""
 
@@ -48,6 +51,7 @@ class Preset:
     level: int  # the workloads of this level and below are measured unasked; the rest by --select
     command_budget_ns: int  # of one visit of an external command, all arms together
     boots_per_guest: int = 5  # a Linux guest takes seconds to start; its agent is executed anew in every boot
+    workloads: tuple[str, ...] = ()  # globs, instead of a level: those that exist are measured unasked
 
     @property
     def boots_per_guest_start(self) -> int:
@@ -55,9 +59,19 @@ class Preset:
         return self.boots_per_guest // 2 + 1
 
 
+STUDY = (
+    *("cpu.xz", "cpu.dgemm[*", "memory.copy", "memory.scale", "memory.add", "memory.triad", "memory.random_access"),
+    *("network.*", "storage.*", "applications.redis[*", "applications.sqlite"),
+    # and the mechanisms by which the ratios are explained
+    *("memory.tlb_reach[8192*", "memory.chase[64MiB*", "memory.first_touch", "system.getpid", "system.page_fault"),
+    *("system.pipe_round_trip", "system.futex_round_trip", "timers.wake_up", "exits.out", "exits.hypercall"),
+)
+"""What the preset felter measures: the workloads of W. Felter et al., ISPASS 2015, as far as there are any here."""
+
 PRESETS: Mapping[str, Preset] = {
     "quick": Preset(9, 60, 400_000, 3, 250_000_000, QUICK, 4_500_000_000, 9),
     "default": Preset(20, 100, 500_000, 4, 200_000_000, DEFAULT, 6_000_000_000),
+    "felter": Preset(12, 60, 500_000, 3, 300_000_000, FULL, 6_000_000_000, 12, STUDY),
     "full": Preset(40, 100, 500_000, 6, 1_200_000_000, FULL, 10_000_000_000),
 }
 
@@ -115,6 +129,7 @@ class Plan:
     cpus: tuple[int, ...]
     command_line: tuple[str, ...] = ()
     command: str | None = None
+    benchmarks: str | None = None  # the path that --pytest names, as it is in the arms
     time_budget_s: float | None = None
     second_cpu: int | None = None  # for workloads that need two
     working_directory: Path = field(default_factory=Path.cwd)
@@ -141,7 +156,7 @@ class Plan:
     @property
     def has_command(self) -> bool:
         """Whether a command of the user's own is measured."""
-        return any(task.name == COMMAND for task in self.tasks)
+        return any(task.name in (COMMAND, BENCHMARKS) for task in self.tasks)
 
     def arms_for(self, task: Task) -> tuple[PlannedArm, ...]:
         """The arms that can run a task, in the plan's order."""
@@ -211,16 +226,24 @@ def make_arms(chosen: Sequence[Environment], variants: Sequence[Variant]) -> tup
     return tuple(arms)
 
 
-def select(patterns: Sequence[str], command: bool, level: int = FULL) -> tuple[Workload, ...]:
+def unasked(preset: Preset) -> tuple[Workload, ...]:
+    """What a preset measures where nothing is selected."""
+    everything = catalog()
+    if preset.workloads:
+        return tuple(w for name, w in everything.items() if any(matches(name, glob) for glob in preset.workloads))
+    return tuple(w for w in everything.values() if w.level <= preset.level)
+
+
+def select(patterns: Sequence[str], own: bool, preset: Preset = PRESETS["full"]) -> tuple[Workload, ...]:
     """The suites' workloads that the patterns name. UsageError for a pattern that names none.
 
-    Without patterns: those of the level and below, or none where the user brings a command of their own.
+    Without patterns: what the preset measures unasked, or none where the user brings something of their own.
     """
     everything = catalog()
     if not patterns:
-        return () if command else tuple(w for w in everything.values() if w.level <= level)
+        return () if own else unasked(preset)
     for pattern in patterns:
-        if pattern != COMMAND and not any(matches(name, pattern) for name in everything):
+        if pattern not in (COMMAND, BENCHMARKS) and not any(matches(name, pattern) for name in everything):
             raise UsageError(f"no workload matches {pattern!r}", "vprobe suites lists them")
     return tuple(w for name, w in everything.items() if any(matches(name, pattern) for pattern in patterns))
 
@@ -259,6 +282,12 @@ def offers(environment: Environment) -> frozenset[str]:
     return environment.capabilities | (frozenset({"two_cpus"}) if system else frozenset())
 
 
+def benchmarks_task(path: str) -> Task:
+    """The workload that runs the user's own pytest-benchmark directory, and becomes one for each benchmark."""
+    record = WorkloadRecord(name=BENCHMARKS, unit="ns", better="lower", kind=Kind.EXTERNAL, parameters={"path": path})
+    return Task(record, frozenset({"commands", "python"}))
+
+
 def missing_capability(task: Task, environment: Environment) -> str | None:
     """Why an environment cannot run a task, or None."""
     for need in sorted(task.needs - offers(environment)):
@@ -285,11 +314,11 @@ def make_tasks(
     workloads: Sequence[Workload],
     facts: HostFacts,
     arms: Sequence[PlannedArm],
-    own_command: Task | None = None,
+    own: Sequence[Task] = (),
     second_cpu: int | None = 0,
 ) -> tuple[tuple[Task, ...], tuple[Skipped, ...]]:
     """Resolve the workloads for this host, and say which arm skips which, and why."""
-    tasks = [own_command] if own_command else []
+    tasks = list(own)
     skipped = []
     for workload in workloads:
         try:

@@ -77,6 +77,23 @@ class ProbeReply(Reply, frozen=True, kw_only=True):
     total: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)] = 0
 
 
+class BenchmarkResult(msgspec.Struct, frozen=True):
+    """One benchmark of one run of pytest-benchmark: its own statistics."""
+
+    name: Annotated[str, msgspec.Meta(max_length=4096)]
+    median_ns: float
+    min_ns: float
+    mean_ns: float
+    stddev_ns: float
+    rounds: int
+
+
+class BenchmarksReply(Reply, frozen=True, kw_only=True):
+    """Some of the benchmarks of the last run, from the one that was asked for on; none when there are no more."""
+
+    benchmarks: tuple[BenchmarkResult, ...] = ()
+
+
 class EvidenceReply(Reply, frozen=True, kw_only=True):
     """Hashes of what runs inside."""
 

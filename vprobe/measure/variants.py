@@ -53,8 +53,8 @@ def parse_variant(text: str) -> Variant:
     return Variant(name, command=spec)
 
 
-def parse_variants(texts: Sequence[str], command: str | None) -> tuple[Variant, ...]:
-    """All variants of a command line. UsageError where they do not fit together."""
+def parse_variants(texts: Sequence[str], own: str | None) -> tuple[Variant, ...]:
+    """All variants of a command line. `own`: what --command or --pytest names. UsageError where they do not fit together."""
     variants = tuple(parse_variant(text) for text in texts)
     names = [variant.name for variant in variants]
     for name in names:
@@ -67,10 +67,10 @@ def parse_variants(texts: Sequence[str], command: str | None) -> tuple[Variant, 
     with_command = [variant.name for variant in variants if variant.command]
     if with_command and len(with_command) < len(variants):
         raise UsageError("some variants are commands and some are not", "make all of them commands, or give --command")
-    if with_command and command:
-        raise UsageError("variants that are commands leave no place for --command", "drop one of the two")
-    if command is None and any(variant.revision for variant in variants):
-        raise UsageError("git: variants need --command", "--command 'CMD' is run in each revision's files")
+    if with_command and own:
+        raise UsageError("variants that are commands leave no place for --command or --pytest", "drop one of the two")
+    if own is None and any(variant.revision for variant in variants):
+        raise UsageError("git: variants need --command or --pytest", "either is run in each revision's files")
     return variants
 
 

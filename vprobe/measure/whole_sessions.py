@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from vprobe.errors import RunError
@@ -46,22 +47,32 @@ def measure_lifecycle(
 def command_rounds(boot: Boot, commands: Mapping[str, str], budget_ns: int) -> tuple[dict[str, float], int]:
     """Run each arm's command once, untimed: how long each took, and how many rounds fit into the budget."""
     first = {arm: float(run_once(boot, arm, command).ns) for arm, command in commands.items()}
-    rounds = round(budget_ns / max(sum(first.values()), 1))
-    return first, min(max(rounds, MIN_ROUNDS), MAX_ROUNDS)
+    return first, rounds_within(sum(first.values()), budget_ns)
+
+
+def rounds_within(round_ns: float, budget_ns: int) -> int:
+    """How many rounds fit into the budget of a visit, within bounds."""
+    return min(max(round(budget_ns / max(round_ns, 1)), MIN_ROUNDS), MAX_ROUNDS)
 
 
 def run_once(boot: Boot, arm: str, command: str) -> CommandReply:
     """Run a command in an arm; RunError with its last words where it fails."""
     request = {"op": "command", "command": command}
     reply = boot.channel(arm).request(request, CommandReply, COMMAND_TIMEOUT_S)
-    if reply.status:
-        how = f"was ended by signal {-reply.status}" if reply.status < 0 else f"exited with {reply.status}"
-        lines = reply.output.strip().splitlines()
-        said = f": {printable(lines[-1])}" if lines else ""
-        raise RunError(
-            f"{arm}: the command {how}{said}", "make it succeed there, or leave the environment out with --env"
-        )
+    check_status(arm, reply, "the command")
     return reply
+
+
+def check_status(arm: str, reply: CommandReply, what: str, known: Mapping[int, str] = MappingProxyType({})) -> None:
+    """RunError with the last words of a command that failed. `known`: what some statuses mean."""
+    if reply.status == 0:
+        return
+    how = f"was ended by signal {-reply.status}" if reply.status < 0 else f"exited with {reply.status}"
+    how += f" ({known[reply.status]})" if reply.status in known else ""
+    lines = reply.output.strip().splitlines()
+    telling = [line for line in lines if line.startswith(("FAILED ", "ERROR "))] or lines[-1:]
+    said = f": {printable(telling[0])}" if telling else ""
+    raise RunError(f"{arm}: {what} {how}{said}", "make it succeed there, or leave the environment out with --env")
 
 
 def printable(text: str, limit: int = 300) -> str:

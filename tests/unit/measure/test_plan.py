@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from vprobe.suites import QUICK, HostFacts
+from vprobe.suites import HostFacts
 
 from vprobe.errors import UsageError
-from vprobe.measure.plan import COMMAND, command_task, make_arms, make_tasks, matches, select
+from vprobe.measure.plan import COMMAND, PRESETS, command_task, make_arms, make_tasks, matches, select
 from vprobe.measure.variants import parse_variants
 
 from .stand_in import StandIn
@@ -35,10 +35,10 @@ def test_selection_refuses_what_matches_nothing() -> None:
 
 def test_quick_measures_a_core_and_the_rest_by_name() -> None:
     """Without patterns a quick run takes the workloads of its level only; a pattern reaches all."""
-    core = {workload.name for workload in select([], False, level=QUICK)}
+    core = {workload.name for workload in select([], False, preset=PRESETS["quick"])}
     everything = {workload.name for workload in select([], False)}
     assert "cpu.integer_chain" in core < everything and "memory.copy" not in core
-    assert [workload.name for workload in select(["memory.copy"], False, level=QUICK)] == ["memory.copy"]
+    assert [workload.name for workload in select(["memory.copy"], False, preset=PRESETS["quick"])] == ["memory.copy"]
 
 
 def test_arms_are_environment_by_variant_with_one_control() -> None:

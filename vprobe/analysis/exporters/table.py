@@ -96,10 +96,16 @@ def _ratios(groups: Sequence[layout.Group], arms: Sequence[str], compact: bool) 
         table.add_row(Text(printable(group.suite), style="bold"))
         for workload in group.workloads:
             cells = [_cell(group.cells.get((workload, arm)), compact) for arm in arms]
-            table.add_row(Text("  " + printable(workload.partition(".")[2] or workload)), *cells)
+            table.add_row(Text("  " + _short(printable(workload.partition(".")[2] or workload))), *cells)
         if group.means:
             table.add_row(Text(f"  {MEAN}", style="dim"), *(_mean(group.means.get(arm), compact) for arm in arms))
     return table
+
+
+def _short(name: str) -> str:
+    """The end of a name that is too long: in the benchmarks of one file it is the end that tells them apart."""
+    room = NAME_CHARACTERS - 2
+    return name if len(name) <= room else "…" + name[1 - room :]
 
 
 def _cell(row: Comparison | None, compact: bool) -> Text:
