@@ -58,6 +58,7 @@ static uint64_t code_bytes(void) {
 static void map_system(uint64_t *table) {
     map_pages(table, GUEST_TSS, GUEST_BLOCK, WRITABLE);
     map_pages(table, GUEST_BLOCK, GUEST_STACK_TOP, WRITABLE | USER);
+    map_pages(table, GUEST_DESCRIPTORS, GUEST_CODE, WRITABLE);
     map_pages(table, GUEST_CODE, guest_address_of(kernels_begin) + code_bytes(), USER);
     table[MMIO_ADDRESS / PAGE] = MMIO_PHYSICAL | LEAF | WRITABLE | USER;
 }
@@ -89,15 +90,43 @@ static void write_page_tables(uint8_t *system, const struct layout *layout) {
 
 /* --- the task-state segment (Intel SDM vol. 3A, 8.7 and vol. 1, 19.5.2) ------------------------------ */
 
-enum { TSS_HEAD = 104, TSS_IO_MAP_BASE = 102, IO_BITMAP = 65536 / 8, TSS_BYTES = TSS_HEAD + IO_BITMAP + 1 };
+enum {
+    TSS_HEAD = 104,
+    TSS_IST1 = 36,
+    TSS_IO_MAP_BASE = 102,
+    IO_BITMAP = 65536 / 8,
+    TSS_BYTES = TSS_HEAD + IO_BITMAP + 1
+};
 
 /* An all-zero bitmap permits every port to ring 3; a byte of ones must follow it. IOPL 3 would be the shorter
  * way, but kvm_pvm does not honour it. */
 static void write_tss(uint8_t *tss) {
+    const uint64_t interrupt_stack = GUEST_STACK_TOP - PAGE;
     memset(tss, 0, TSS_BYTES);
+    memcpy(tss + TSS_IST1, &interrupt_stack, sizeof interrupt_stack);
     tss[TSS_IO_MAP_BASE] = TSS_HEAD;
     tss[TSS_BYTES - 1] = 0xff;
 }
+
+/* --- descriptors for interrupts at ring 0 (Intel SDM vol. 3A, 3.4.5 and 6.14.1) ----------------------- */
+
+enum { CODE_SELECTOR = 0x18, DATA_SELECTOR = 0x20, TSS_SELECTOR = 0x28, GDT_BYTES = 0x28, IDT_VECTORS = 64 };
+
+/* An interrupt loads CS from the GDT, and IRET loads CS and SS; all other segments keep what KVM set. The
+ * handler has a stack of its own, since the kernels use the red zone below theirs. */
+static void write_descriptors(uint8_t *system) {
+    const uint64_t code = 0x00af9b000000ffff, data = 0x00cf93000000ffff;
+    const uint64_t handler = guest_address_of((const void *)vprobe_guest_interrupt);
+    const uint64_t present_interrupt_gate = 0x8e00, stack = 1;
+    memcpy(system + GUEST_DESCRIPTORS + CODE_SELECTOR, &code, sizeof code);
+    memcpy(system + GUEST_DESCRIPTORS + DATA_SELECTOR, &data, sizeof data);
+    const uint64_t gate[2] = {(handler & 0xffff) | CODE_SELECTOR << 16 | stack << 32 |
+                                  present_interrupt_gate << 32 | (handler >> 16 & 0xffff) << 48,
+                              handler >> 32};
+    memcpy(system + GUEST_IDT + GUEST_VECTOR * sizeof gate, gate, sizeof gate);
+}
+_Static_assert(GUEST_BLOCK + offsetof(struct kernel_block, interrupts) == 0x4020,
+               "guest_interrupt has it as a number");
 
 uint64_t guest_address_of(const void *code) {
     return GUEST_CODE + (uintptr_t)kernels_begin % PAGE + (uint64_t)((const uint8_t *)code - kernels_begin);
@@ -109,6 +138,7 @@ bool guest_code_fits(void) {
 
 void guest_write(uint8_t *system, const struct layout *layout) {
     write_tss(system + GUEST_TSS);
+    write_descriptors(system);
     memcpy(system + guest_address_of(kernels_begin), kernels_begin, code_bytes());
     write_page_tables(system, layout);
 }
@@ -138,18 +168,25 @@ static void set_control_registers(struct kvm_sregs *registers, uint64_t kernel_f
 
 /* VT-x enters only with a TSS marked busy (Intel SDM vol. 3C, 27.3.1.2); SVM hides that bit (svm_get_segment
  * in KVM), and an emulated SVM refuses ring 3's OUT with it. */
-void guest_set_system_registers(struct kvm_sregs *registers, uint8_t ring, uint64_t kernel_flags) {
+void guest_set_system_registers(struct kvm_sregs *registers, uint8_t ring, uint64_t kernel_flags,
+                                bool x2apic) {
     enum { CODE = 11, DATA = 3, TSS = 9, BUSY_TSS = 11, LDT = 2 }; /* segments are marked accessed */
-    struct kvm_segment data = flat_segment(0x20, DATA, false, ring);
-    registers->cs = flat_segment(0x18, CODE, true, ring);
+    struct kvm_segment data = flat_segment(DATA_SELECTOR, DATA, false, ring);
+    registers->cs = flat_segment(CODE_SELECTOR, CODE, true, ring);
     registers->ss = registers->ds = registers->es = registers->fs = registers->gs = data;
     registers->tr = (struct kvm_segment){.base = GUEST_TSS,
                                          .limit = TSS_BYTES - 1,
-                                         .selector = 0x28,
+                                         .selector = TSS_SELECTOR,
                                          .type = kernel_flags & KERNEL_VMCALL ? BUSY_TSS : TSS,
                                          .present = 1};
     registers->ldt = (struct kvm_segment){.type = LDT, .unusable = 1};
     registers->gdt = registers->idt = (struct kvm_dtable){.base = 0, .limit = 0};
+    if (ring == RING_KERNEL) {
+        registers->gdt = (struct kvm_dtable){.base = GUEST_DESCRIPTORS, .limit = GDT_BYTES - 1};
+        registers->idt = (struct kvm_dtable){.base = GUEST_IDT, .limit = IDT_VECTORS * 16 - 1};
+    }
+    if (x2apic)
+        registers->apic_base |= 1 << 11 | 1 << 10; /* enabled, as x2APIC (Intel SDM vol. 3A, 11.12.1) */
     set_control_registers(registers, kernel_flags);
 }
 

@@ -10,18 +10,23 @@
 /* --- life -------------------------------------------------------------------------------------------- */
 
 int host_parse(PyObject *args, PyObject *keywords, bool in_guest, uint64_t *memory_bytes,
-               uint64_t *page_bytes, PyObject **nonce) {
-    static char *names[] = {"memory_bytes", "page_bytes", "nonce", NULL};
+               uint64_t *page_bytes, PyObject **nonce, uint64_t *ring) {
+    static char *names[] = {"memory_bytes", "page_bytes", "nonce", "ring", NULL};
     static char *host_names[] = {"memory_bytes", "page_bytes", NULL};
-    PyObject *memory_object, *page_object = NULL;
-    int parsed = in_guest ? PyArg_ParseTupleAndKeywords(args, keywords, "O|OO:MicroVM", names, &memory_object,
-                                                        &page_object, nonce)
+    PyObject *memory_object, *page_object = NULL, *ring_object = NULL;
+    int parsed = in_guest ? PyArg_ParseTupleAndKeywords(args, keywords, "O|OOO:MicroVM", names,
+                                                        &memory_object, &page_object, nonce, &ring_object)
                           : PyArg_ParseTupleAndKeywords(args, keywords, "O|O:KernelHost", host_names,
                                                         &memory_object, &page_object);
     *page_bytes = SMALL_PAGE;
     if (!parsed || to_bounded(memory_object, "memory_bytes", 0, INT64_MAX / 2, memory_bytes) == -1 ||
         (page_object != NULL && to_uint64(page_object, "page_bytes", page_bytes) == -1))
         return -1;
+    if (ring_object != NULL && (to_uint64(ring_object, "ring", ring) == -1 || (*ring != 0 && *ring != 3))) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ValueError, "ring: must be 0 or 3");
+        return -1;
+    }
     if (*page_bytes != SMALL_PAGE && *page_bytes != HUGE_PAGE) {
         PyErr_Format(PyExc_ValueError, "page_bytes: must be %d or %d", SMALL_PAGE, HUGE_PAGE);
         return -1;
@@ -107,7 +112,7 @@ static int host_init(PyObject *self, PyObject *args, PyObject *keywords) {
     uint64_t memory_bytes, page_bytes;
     struct failure failure = {0};
     int status;
-    if (host_parse(args, keywords, false, &memory_bytes, &page_bytes, NULL) == -1 ||
+    if (host_parse(args, keywords, false, &memory_bytes, &page_bytes, NULL, NULL) == -1 ||
         host_check_unused(host) == -1)
         return -1;
     host->busy = true; /* populating takes time: no other thread may come in between */

@@ -42,6 +42,7 @@ enum need {
     MATRICES,
     WIDE_REGISTERS,
     WIDE_MATRICES,
+    PRIVILEGE,
 };
 
 struct kernel {
@@ -72,12 +73,13 @@ struct host {
     struct partner *partner; /* or NULL */
     bool busy;               /* a thread is at work on it with the GIL released */
     bool in_guest;
+    bool privileged; /* the guest is at ring 0, and has an interrupt controller */
     int (*execute)(struct host *host, kernel_entry *entry); /* 0, or -1 with an exception */
     void (*release)(struct host *host, bool inherited);     /* frees block and what belongs to it */
 };
 
 int host_parse(PyObject *args, PyObject *keywords, bool in_guest, uint64_t *memory_bytes,
-               uint64_t *page_bytes, PyObject **nonce);
+               uint64_t *page_bytes, PyObject **nonce, uint64_t *ring);
 int host_check_unused(struct host *host);
 int host_enter(struct host *host); /* 0, or -1 with ValueError: closed or busy */
 void host_leave(struct host *host);

@@ -45,6 +45,10 @@ static const struct kernel table[] = {
     {"mmio", vprobe_mmio, GUEST_ONLY, NOTHING},
     {"cpuid", vprobe_cpuid, ANYWHERE, NOTHING},
     {"hypercall", vprobe_hypercall, GUEST_ONLY, NOTHING},
+    {"rdmsr", vprobe_rdmsr, GUEST_ONLY, PRIVILEGE},
+    {"wrmsr", vprobe_wrmsr, GUEST_ONLY, PRIVILEGE},
+    {"self_ipi", vprobe_self_ipi, GUEST_ONLY, PRIVILEGE},
+    {"halt", vprobe_halt, GUEST_ONLY, PRIVILEGE},
 #endif
 };
 

@@ -21,13 +21,15 @@ enum kernel_flags {
 #define MATRIX_TILE 64 /* elements on a side of the blocks that `matrix_sse2` and `matrix_avx2` multiply */
 
 /* Everything that a kernel reads and writes, but for the workload memory. It is the page that host and guest
- * share; guest_entry (kernels.c) knows the offsets of the first three fields. Constants come through it
- * because a constant that the compiler puts into .rodata would lie outside the kernels' section. */
+ * share; guest_entry and guest_interrupt (kernels_exits.c) know the offsets of the first fields. Constants
+ * come through it because a constant that the compiler puts into .rodata would lie outside the kernels'
+ * section. */
 struct kernel_block {
-    uint64_t entry;  /* address of the kernel, as its CPU sees it (guest_entry calls it) */
-    uint64_t result; /* what the kernel returned (stored by guest_entry) */
-    uint64_t error;  /* errno of a system call that failed within the kernel, or 0 */
-    uint64_t flags;  /* enum kernel_flags */
+    uint64_t entry;               /* address of the kernel, as its CPU sees it (guest_entry calls it) */
+    uint64_t result;              /* what the kernel returned (stored by guest_entry) */
+    uint64_t error;               /* errno of a system call that failed within the kernel, or 0 */
+    uint64_t flags;               /* enum kernel_flags */
+    volatile uint64_t interrupts; /* that the guest's handler has taken */
     uint64_t iterations[PHASES];
     uint64_t ticks[PHASES + 1]; /* begin of each phase, and the end of the last */
     uint64_t memory;            /* address of the workload memory, as the kernel sees it */
@@ -83,7 +85,12 @@ kernel_entry vprobe_getpid, vprobe_clock_gettime, vprobe_clock_call, vprobe_read
     vprobe_pipe_round_trip, vprobe_futex_round_trip, vprobe_signal, vprobe_fork_wait, vprobe_thread_create,
     vprobe_map_unmap, vprobe_map_touch_unmap, vprobe_protect;
 kernel_entry vprobe_out, vprobe_in, vprobe_mmio, vprobe_cpuid, vprobe_hypercall, vprobe_evidence;
+kernel_entry vprobe_rdmsr, vprobe_wrmsr, vprobe_self_ipi, vprobe_halt;
 void vprobe_guest_entry(void);
+void vprobe_guest_interrupt(void);
+
+/* The vector at which a guest at ring 0 takes the interrupts that it asks for. */
+#define GUEST_VECTOR 0x21
 
 /* Bounds of the section; the linker defines them. */
 extern const uint8_t kernels_begin[] __asm__("__start_vprobe_kernels") __attribute__((visibility("hidden")));

@@ -155,7 +155,7 @@ static int set_system_registers(struct machine *machine, uint8_t ring, struct fa
     struct kvm_sregs registers;
     if (ioctl(machine->vcpu, KVM_GET_SREGS, &registers) == -1)
         return fail(failure, "KVM_GET_SREGS");
-    guest_set_system_registers(&registers, ring, machine->kernel_flags);
+    guest_set_system_registers(&registers, ring, machine->kernel_flags, machine->privileged);
     if (ioctl(machine->vcpu, KVM_SET_SREGS, &registers) == -1)
         return fail(failure, "KVM_SET_SREGS");
     return 0;
@@ -163,7 +163,7 @@ static int set_system_registers(struct machine *machine, uint8_t ring, struct fa
 
 int machine_reset(struct machine *machine, struct failure *failure) {
     struct kvm_regs registers;
-    if (set_system_registers(machine, RING_USER, failure) == -1)
+    if (set_system_registers(machine, machine->privileged ? RING_KERNEL : RING_USER, failure) == -1)
         return -1;
     guest_set_registers(&registers);
     if (ioctl(machine->vcpu, KVM_SET_REGS, &registers) == -1)
@@ -184,12 +184,19 @@ int machine_set_ring(struct machine *machine, uint8_t ring, struct failure *fail
     return set_system_registers(machine, ring, failure);
 }
 
+/* Before the vCPU, which gets its local APIC from it (api.rst, KVM_CREATE_IRQCHIP). */
+static int create_irqchip(int vm, struct failure *failure) {
+    return ioctl(vm, KVM_CREATE_IRQCHIP, 0) == -1 ? fail(failure, "KVM_CREATE_IRQCHIP") : 0;
+}
+
 static int create(struct machine *machine, int kvm, uint8_t *memory, const struct layout *layout,
                   const uint32_t nonce[3], struct failure *failure) {
     if (map_system(machine, layout, failure) == -1)
         return -1;
     machine->vm = kvm_create_vm(kvm, failure);
+    machine->privileged = layout->privileged;
     if (machine->vm == -1 || set_vtx_pages(machine->vm, failure) == -1 ||
+        (layout->privileged && create_irqchip(machine->vm, failure) == -1) ||
         kvm_set_memory(machine->vm, 0, 0, machine->system, machine->system_bytes, failure) == -1 ||
         (layout->memory_bytes != 0 &&
          kvm_set_memory(machine->vm, 1, GUEST_MEMORY, memory, layout->memory_bytes, failure) == -1))

@@ -16,9 +16,11 @@
 /* Guest addresses; virtual and physical are the same. The first page stays unmapped, so that a null pointer
  * faults. */
 enum {
-    GUEST_TSS = 0x1000,          /* task-state segment with its I/O permission bitmap */
-    GUEST_BLOCK = 0x4000,        /* the parameter block, shared with the host */
-    GUEST_STACK_TOP = 0x7000,    /* two pages of stack below */
+    GUEST_TSS = 0x1000,         /* task-state segment with its I/O permission bitmap */
+    GUEST_BLOCK = 0x4000,       /* the parameter block, shared with the host */
+    GUEST_STACK_TOP = 0x7000,   /* two pages of stack below */
+    GUEST_DESCRIPTORS = 0x7000, /* GDT, and from GUEST_IDT on the IDT; used at ring 0 only */
+    GUEST_IDT = 0x7400,
     GUEST_CODE = 0x8000,         /* the kernels' section, at the page offset that it has on the host */
     GUEST_PAGE_TABLES = 0x40000, /* not mapped for the guest itself */
 };
@@ -26,13 +28,15 @@ enum {
 
 struct layout {
     uint64_t memory_bytes, page_bytes; /* of the workload memory; whole pages */
+    bool privileged;                   /* ring 0, with KVM's interrupt controller */
 };
 
 bool guest_code_fits(void);
 size_t guest_system_bytes(const struct layout *layout);
 void guest_write(uint8_t *system, const struct layout *layout);
 uint64_t guest_address_of(const void *code); /* of something in the kernels' section */
-void guest_set_system_registers(struct kvm_sregs *registers, uint8_t ring, uint64_t kernel_flags);
+void guest_set_system_registers(struct kvm_sregs *registers, uint8_t ring, uint64_t kernel_flags,
+                                bool x2apic);
 void guest_set_registers(struct kvm_regs *registers);
 
 /* --- machine.c --------------------------------------------------------------------------------------- */
@@ -43,6 +47,7 @@ struct machine {
     size_t run_bytes;
     uint8_t *system; /* guest memory from address 0 on */
     size_t system_bytes;
+    bool privileged;
     uint64_t kernel_flags; /* enum kernel_flags for this vCPU */
     uint64_t exits;
 };
@@ -57,7 +62,7 @@ enum outcome { FINISHED, INTERRUPTED, FAILED, UNEXPECTED };
 int machine_create(struct machine *machine, uint8_t *memory, const struct layout *layout,
                    const uint32_t nonce[3], struct failure *failure);
 void machine_destroy(struct machine *machine);
-int machine_reset(struct machine *machine, struct failure *failure); /* to the entry point, at ring 3 */
+int machine_reset(struct machine *machine, struct failure *failure); /* to the entry point, at its ring */
 int machine_set_ring(struct machine *machine, uint8_t ring, struct failure *failure);
 
 /* Runs the guest until it writes to FINISH_PORT. INTERRUPTED: look for signals, then call again to go on. */

@@ -106,16 +106,17 @@ static void release_machine(struct host *host, bool inherited) {
 }
 
 static int vm_open(struct microvm *vm, uint64_t memory_bytes, uint64_t page_bytes, const uint32_t nonce[3],
-                   struct failure *failure) {
+                   bool privileged, struct failure *failure) {
     struct host *host = &vm->host;
     if (memory_map(&host->memory, memory_bytes, page_bytes, failure) == -1)
         return -1;
-    struct layout layout = {host->memory.mapped, host->memory.page_bytes};
+    struct layout layout = {host->memory.mapped, host->memory.page_bytes, privileged};
     if (machine_create(&vm->machine, host->memory.address, &layout, nonce, failure) == -1) {
         memory_unmap(&host->memory);
         return -1;
     }
     host->in_guest = true;
+    host->privileged = privileged;
     host->block = (struct kernel_block *)(vm->machine.system + GUEST_BLOCK);
     host->seen_at = GUEST_MEMORY;
     host->execute = execute_in_guest;
@@ -151,17 +152,17 @@ static int populate(struct microvm *vm) {
 
 static int vm_init(PyObject *self, PyObject *args, PyObject *keywords) {
     struct microvm *vm = (struct microvm *)self;
-    uint64_t memory_bytes, page_bytes;
+    uint64_t memory_bytes, page_bytes, ring = RING_USER;
     uint32_t nonce[3];
     PyObject *nonce_object = NULL;
     struct failure failure = {0};
     int status;
-    if (host_parse(args, keywords, true, &memory_bytes, &page_bytes, &nonce_object) == -1 ||
+    if (host_parse(args, keywords, true, &memory_bytes, &page_bytes, &nonce_object, &ring) == -1 ||
         to_nonce(nonce_object, nonce) == -1 || host_check_unused(&vm->host) == -1)
         return -1;
     vm->host.busy = true;
     Py_BEGIN_ALLOW_THREADS;
-    status = vm_open(vm, memory_bytes, page_bytes, nonce, &failure);
+    status = vm_open(vm, memory_bytes, page_bytes, nonce, ring == RING_KERNEL, &failure);
     Py_END_ALLOW_THREADS;
     vm->host.busy = false;
     if (status == -1) {
@@ -207,7 +208,7 @@ static int gather(struct microvm *vm, uint64_t user[SEEN], uint64_t kernel[SEEN]
         return -1;
     int status = look(vm, kernel);
     if (status == 0)
-        status = set_ring(vm, RING_USER);
+        status = set_ring(vm, vm->host.privileged ? RING_KERNEL : RING_USER);
     if (status == -1)
         vm->astray = true; /* recover() brings it back to ring 3 */
     return status;
@@ -283,7 +284,7 @@ static PyMethodDef methods[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, "A virtual machine of one vCPU at ring 3 on /dev/kvm that runs the kernels."},
+    {Py_tp_doc, "A virtual machine of one vCPU on /dev/kvm that runs the kernels."},
     {Py_tp_init, vm_init},
     {Py_tp_methods, methods},
     {Py_tp_getset, properties},

@@ -46,7 +46,7 @@ static int time_memory_slot(int kvm, uint64_t *ns, struct failure *failure) {
 
 static int create_machine(struct machine *machine, struct failure *failure) {
     static const uint32_t nonce[3] = {0, 0, 0};
-    const struct layout layout = {0, 4096};
+    const struct layout layout = {0, 4096, false};
     return machine_create(machine, NULL, &layout, nonce, failure);
 }
 

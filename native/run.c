@@ -154,6 +154,11 @@ static int prepare(struct host *host, const struct kernel *kernel) {
         return prepare_wide_registers(host, kernel) == -1 ? -1 : prepare_matrices(host, kernel->name);
     case WIDE_REGISTERS:
         return prepare_wide_registers(host, kernel);
+    case PRIVILEGE:
+        if (host->privileged)
+            return 0;
+        PyErr_Format(PyExc_ValueError, "%s: runs in a MicroVM at ring 0 only", kernel->name);
+        return -1;
     case HANDLER: /* execute() has it installed for as long as the kernel runs */
     case NOTHING:
         break;

@@ -40,6 +40,7 @@ class KernelCall:
     `refresh` is done before each block: "none" or "discard" (give the memory back, so that each touch faults).
     `bytes_per_iteration` turns time into bandwidth where the unit is B/s.
     `partner` is the kernel that runs on a second CPU, in the same memory, for as long as a block does; "" for none.
+    `ring` is that of the guest where the kernel runs in a micro-VM: 3, or 0 for what faults elsewhere.
     `tells` names the detail that the kernel's result is, in ticks; "" for none.
     """
 
@@ -56,6 +57,7 @@ class KernelCall:
     seed: int = 1
     partner: str = ""
     tells: str = ""
+    ring: int = 3
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,40 @@ def hypercall(facts: HostFacts) -> KernelCall:
     return KernelCall("hypercall")
 
 
+@workload("exits.rdmsr", needs=("kernels", "microvm"))
+def rdmsr(facts: HostFacts) -> KernelCall:
+    """RDMSR of IA32_APIC_BASE, at ring 0: a register that KVM answers for."""
+    del facts
+    return KernelCall("rdmsr", ring=0)
+
+
+@workload("exits.wrmsr", needs=("kernels", "microvm"))
+def wrmsr(facts: HostFacts) -> KernelCall:
+    """WRMSR of IA32_TSC_ADJUST, with the value that it has, at ring 0: a register that KVM keeps."""
+    del facts
+    return KernelCall("wrmsr", ring=0)
+
+
+@workload("exits.self_ipi", needs=("kernels", "microvm"))
+def self_ipi(facts: HostFacts) -> KernelCall:
+    """An interrupt that a vCPU sends to itself through KVM's x2APIC, until its handler has returned."""
+    del facts
+    return KernelCall("self_ipi", ring=0)
+
+
+HALT_NS = 10_000
+
+
+@workload("exits.halt", needs=("kernels", "microvm"))
+def halt(facts: HostFacts) -> KernelCall:
+    """HLT until the timer's interrupt, which was set to 10 us before: those 10 us, the timer, going to sleep and waking.
+
+    KVM may poll for a while before it lets the vCPU's thread sleep (halt_poll_ns of the module kvm).
+    """
+    del facts
+    return KernelCall("halt", ring=0, arguments=(HALT_NS,))
+
+
 @workload("exits.nested_page_fault", needs=("kernels", "microvm"))
 def nested_page_fault(facts: HostFacts) -> KernelCall:
     """A store to a guest page that the host has not backed yet: an exit, in which KVM has the host allocate and clear it."""

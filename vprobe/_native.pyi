@@ -88,6 +88,12 @@ def kernels() -> tuple[str, ...]:
     cpuid               one CPUID of leaf 0. Result: the highest leaf
     hypercall           one VMCALL or VMMCALL (micro-VM only). From ring 3 KVM refuses it. Result: -1 (KVM_EPERM) as 64 bits
 
+    rdmsr, wrmsr        one RDMSR of IA32_APIC_BASE, one WRMSR of IA32_TSC_ADJUST (micro-VM at ring 0 only)
+    self_ipi            one interrupt that the CPU sends to itself, until its handler has run (micro-VM at ring 0 only). Result:
+                        interrupts so far
+    halt                one HLT, woken by the local APIC's timer a0 ns after it was set (micro-VM at ring 0 only). Result:
+                        interrupts so far
+
     STREAM, matrices, touch, atomic, protect and random_access write over a cycle: call build_chase() again, or use one host
     for each.
     """
@@ -161,14 +167,17 @@ def wake_up_latencies(period_ns: int, count: int, /) -> list[int]:
 
 @final
 class MicroVM(KernelHost):
-    """A virtual machine of one vCPU in long mode at ring 3 on /dev/kvm, running the very same kernel bytes (x86).
+    """A virtual machine of one vCPU in long mode on /dev/kvm, running the very same kernel bytes (x86).
+
+    At ring 3, where every kernel runs at full speed on every backend; or at ring 0, with KVM's interrupt controller, for
+    kernels that fault elsewhere. kvm_pvm emulates ring 0, instruction by instruction.
 
     OSError with errno where /dev/kvm does not open or KVM refuses; RuntimeError with KVM's exit reason and the guest's
     registers where the guest does something unexpected. `nonce` (0 to 2**96-1) is planted in a CPUID leaf of the guest
     for evidence().
     """
 
-    def __init__(self, memory_bytes: int, page_bytes: int = 4096, nonce: int = 0) -> None: ...
+    def __init__(self, memory_bytes: int, page_bytes: int = 4096, nonce: int = 0, ring: int = 3) -> None: ...
     def evidence(self) -> dict[str, int | str]:
         """What guest code saw: "ring" (CPL at which kernels run), "cpuid_signature" (leaf 1 EAX), "cpuid_vendor" (leaf 0),
         "nonce", "rip"; and "cr3_host": the root of the guest's page tables, as the host reads it from the vCPU.

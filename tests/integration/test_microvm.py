@@ -99,6 +99,39 @@ def test_triad_and_touch_write_guest_memory(vm: _native.MicroVM) -> None:
         vm.run("chase", 0, 1)
 
 
+# --- at ring 0, where kvm_pvm emulates, slowly and rightly ----------------------------------------------------------
+
+
+def test_ring_0_reads_and_writes_registers() -> None:
+    """The guest is at ring 0 by its own evidence; IA32_APIC_BASE shows an x2APIC that is enabled on the boot processor."""
+    with _native.MicroVM(0, nonce=NONCE, ring=0) as vm:
+        seen = vm.evidence()
+        assert seen["ring"] == 0 and seen["nonce"] == NONCE
+        assert vm.run("rdmsr", 1, 2)[1] & 0xFFF == 0xD00
+        before = vm.run("wrmsr", 0, 1)[1]
+        assert vm.run("wrmsr", 1, 2)[1] == before
+
+
+def test_interrupts_arrive_at_ring_0() -> None:
+    """Each iteration takes one interrupt, from itself or from the timer that wakes it; computing goes on as before."""
+    with _native.MicroVM(0, ring=0) as vm:
+        assert vm.run("self_ipi", 1, 3)[1] == 4
+        ticks, interrupts = vm.run("halt", 0, 3, 200_000)
+        assert interrupts == 7
+        assert ticks * _native.calibrate_tsc() > 3 * 200_000
+        with _native.KernelHost(0) as host:
+            assert vm.run("integer_chain", 1, 5, 7)[1] == host.run("integer_chain", 1, 5, 7)[1]
+
+
+def test_ring_0_is_asked_for_by_name(vm: _native.MicroVM) -> None:
+    """At ring 3 these kernels would fault: refused; there is no ring 1."""
+    for kernel in ("rdmsr", "wrmsr", "self_ipi", "halt"):
+        with pytest.raises(ValueError, match="ring 0"):
+            vm.run(kernel, 0, 1)
+    with pytest.raises(ValueError, match="0 or 3"):
+        _native.MicroVM(0, ring=1)
+
+
 def test_hypercall_is_refused_at_ring_3(vm: _native.MicroVM) -> None:
     """KVM answers a hypercall of ring 3 with -KVM_EPERM: the call did exit, and the right instruction was chosen."""
     assert vm.run("hypercall", 1, 3)[1] == 2**64 - 1
@@ -169,7 +202,7 @@ def test_nonces_that_do_not_fit(nonce: Any) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "kind"),
-    [((), TypeError), ((0, 4096, 0, 0), TypeError), ((-1,), ValueError), ((0, 1), ValueError), ((2**60,), OSError)],
+    [((), TypeError), ((0, 4096, 0, 3, 0), TypeError), ((-1,), ValueError), ((0, 1), ValueError), ((2**60,), OSError)],
 )
 def test_machines_that_cannot_be(arguments: tuple[Any, ...], kind: type[Exception]) -> None:
     """Wrong arguments are refused before KVM is asked, and nothing stays open."""

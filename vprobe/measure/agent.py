@@ -31,6 +31,7 @@ MAX_ITERATIONS = 1 << 40
 CALIBRATION_NS = 50_000_000
 PART_CHARACTERS = 16 * 1024
 MAX_NAME = 4096
+PVM = "/sys/module/kvm_pvm"
 TAIL_BYTES = 4096
 """How much of a failed command's output goes into the answer."""
 
@@ -55,7 +56,7 @@ class KernelRunner:
     """A native kernel with its memory, in this process or in a micro-VM of its own."""
 
     def __init__(
-        self, call: dict[str, Any], executor: str, ns_per_tick: float, nonce: int, second_cpu: int | None
+        self, call: dict[str, Any], executor: str, ns_per_tick: float, nonce: int, second_cpu: int | None = None
     ) -> None:
         if native is None:
             raise BadRequestError("the native extension cannot be loaded here", unsupported=True)
@@ -70,7 +71,12 @@ class KernelRunner:
         self.null = -1
         arguments = [int(value) for value in call["arguments"]]
         if executor == "microvm":
-            self.host: Any = native.MicroVM(self.memory_bytes, self.page_bytes, nonce)
+            ring = int(call["ring"])
+            if ring == 0 and os.path.isdir(PVM):
+                raise BadRequestError(
+                    "ring 0 is emulated under kvm_pvm: that would be the emulator's cost", unsupported=True
+                )
+            self.host: Any = native.MicroVM(self.memory_bytes, self.page_bytes, nonce, ring)
         else:
             self.host = native.KernelHost(self.memory_bytes, self.page_bytes)
         try:

@@ -42,7 +42,7 @@ HOST_ONLY = [
     "map_touch_unmap",
     "protect",
 ]
-GUEST_ONLY = ["out", "in", "mmio", "hypercall"]
+GUEST_ONLY = ["out", "in", "mmio", "hypercall", "rdmsr", "wrmsr", "self_ipi", "halt"]
 
 
 @pytest.fixture

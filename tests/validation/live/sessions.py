@@ -60,7 +60,7 @@ def session(
     """Measure once: the run, and the seconds it took. A command for each variant measures these instead of workloads."""
     arms = arms_of(effects, commands or {})
     cpu = max(os.sched_getaffinity(0))
-    own = command_task(None) if commands else None
+    own = [command_task(None)] if commands else []
     chosen = () if commands else select(workloads, False)
     tasks, skipped = make_tasks(chosen, host_facts(cpu), arms, own)
     plan = Plan(arms, tasks, skipped, preset, secrets.randbits(32), (cpu,))
