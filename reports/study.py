@@ -57,7 +57,7 @@ class Study:
     source: str
     arms: tuple[str, ...]
     rows: tuple[Row, ...]
-    gaps: tuple[str, ...]
+    gaps: tuple[tuple[str, tuple[str, ...]], ...]  # arm and reason, workloads
 
 
 def study(run: Run, comparisons: Comparisons) -> Study:
@@ -77,7 +77,7 @@ def study(run: Run, comparisons: Comparisons) -> Study:
         source=reference["_sources"]["felter"],
         arms=tuple(arm.name for arm in arms),
         rows=tuple(rows),
-        gaps=tuple(f"{', '.join(dict.fromkeys(cells))}: {reason}" for reason, cells in gaps.items()),
+        gaps=tuple((reason, tuple(dict.fromkeys(cells))) for reason, cells in gaps.items()),
     )
 
 
@@ -95,7 +95,7 @@ def _cell(run: Run, row: Comparison | None, arm: Arm, workload: str, gaps: dict[
     reasons = [skip.reason for skip in run.skipped if skip.workload == workload and skip.arm == arm.name]
     base = [skip.reason for skip in run.skipped if skip.workload == workload and skip.arm == BASE]
     reason = (reasons or base or ["was not measured in this run"])[0]
-    gaps.setdefault(reason, []).append(f"{workload} @ {arm.name}")
+    gaps.setdefault(f"{arm.name}: {reason}", []).append(f"`{workload}`")
     return DASH
 
 
@@ -109,9 +109,9 @@ def _lines(table: Study) -> Iterator[str]:
     yield f"| the study | its Docker | its KVM | here | {' | '.join(map(markdown, table.arms))} |"
     yield f"| --- | ---: | ---: | --- |{' --- |' * len(table.arms)}"
     for row in table.rows:
-        cells = (row.study, *row.published, row.workload, *row.ours)
-        yield f"| {' | '.join(markdown(cell, 200) for cell in cells)} |"
+        cells = (markdown(row.study), *row.published, f"`{row.workload}`", *row.ours)
+        yield f"| {' | '.join(cells)} |"
     notes = {row.note: row.study for row in reversed(table.rows) if row.note}
     yield ""
     yield from (f"- the study on {study}: {markdown(note, 300)}" for note, study in reversed(notes.items()))
-    yield from (f"- {DASH} {markdown(gap, 600)}" for gap in table.gaps)
+    yield from (f"- {DASH} {markdown(reason, 400)}: {', '.join(workloads)}" for reason, workloads in table.gaps)
