@@ -32,6 +32,12 @@ class Group:
     means: dict[str, SuiteMean]
 
 
+def ticks_per_ns(run: Run) -> float | None:
+    """Ticks of the time-stamp counter in a nanosecond, as the run measured it; None where it did not."""
+    hertz = run.probe.get("cpu", {}).get("tsc_hz") if isinstance(run.probe.get("cpu"), dict) else None
+    return hertz / 1e9 if isinstance(hertz, (int, float)) and hertz > 0 else None
+
+
 def with_base(comparisons: Comparisons) -> list[Comparison]:
     """Rows that are compared with something."""
     return [row for row in comparisons.comparisons if row.base is not None]

@@ -57,7 +57,7 @@ def _parts(comparisons: Comparisons, run: Run, width: int) -> Iterator[Renderabl
     if layout.without_base(comparisons):
         lead = "\n" if layout.with_base(comparisons) else ""
         yield Text(f"{lead}{layout.ESTIMATES}")
-        yield _estimates(layout.without_base(comparisons))
+        yield _estimates(layout.without_base(comparisons), layout.ticks_per_ns(run))
     if not comparisons.comparisons:
         yield Text("Nothing to compare: no arm has samples of a workload that its base has, too.")
     if comparisons.noise_floor:
@@ -134,11 +134,12 @@ def _numbers(row: Comparison | SuiteMean, compact: bool) -> str:
     return f"{numbers.ratio(row.ratio)} {spread}".rstrip()
 
 
-def _estimates(rows: Sequence[Comparison]) -> Table:
+def _estimates(rows: Sequence[Comparison], ticks_per_ns: float | None) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("workload", "arm"):
         table.add_column(name, no_wrap=True, max_width=NAME_CHARACTERS)
-    for name in ("estimate", "95 % interval", "boots"):
+    cycles = ("TSC cycles",) if ticks_per_ns else ()
+    for name in ("estimate", *cycles, "95 % interval", "boots"):
         table.add_column(name, no_wrap=True, justify="right")
     for row in rows:
         value = row.estimate or 0.0
@@ -148,5 +149,7 @@ def _estimates(rows: Sequence[Comparison]) -> Table:
             else numbers.quantity_interval(row.low, row.high, value, row.unit)
         )
         names = [Text(printable(row.workload)), Text(printable(row.arm))]
-        table.add_row(*names, Text(numbers.quantity(value, printable(row.unit, 20))), spread, str(row.boots))
+        counted = [f"{value * ticks_per_ns:,.0f}" if row.unit == "ns" else ""] if ticks_per_ns else []
+        estimate = Text(numbers.quantity(value, printable(row.unit, 20)))
+        table.add_row(*names, estimate, *counted, spread, str(row.boots))
     return table

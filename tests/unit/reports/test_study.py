@@ -1,0 +1,45 @@
+"""The table of the study: its ratios beside ours, and a reason for every cell that is empty."""
+
+from __future__ import annotations
+
+import msgspec
+from synthetic import synthetic_run
+from vprobe.reports.study import ROWS, study, study_text
+from vprobe.suites import catalog
+
+from vprobe.analysis import compare
+from vprobe.model import Run, Skipped
+
+
+def run_of_the_study() -> Run:
+    run = synthetic_run(arms=("bare", "bare-aa", "runc", "kvm"), workloads=("memory.triad",), effects={"kvm": 1.5})
+    skips = (Skipped("kvm", "applications.redis[get]", "kvm has no system"), Skipped("bare", "cpu.xz", "no lzma here"))
+    return msgspec.structs.replace(run, skipped=skips)
+
+
+def test_ratios_stand_beside_the_studys() -> None:
+    """Triad: 45.6 to 45.0 GB/s is 1.013 in the study's KVM, and what was measured stands in our columns, bare left out."""
+    run = run_of_the_study()
+    table = study(run, compare(run))
+    assert table.arms == ("runc", "kvm")
+    (triad,) = (row for row in table.rows if row.workload == "memory.triad")
+    assert triad.published == ("1.000", "1.013")
+    assert triad.ours[1].startswith(("1.49", "1.50")) and "▲" in triad.ours[1]
+    assert [row.study for row in table.rows] == [row[0] for row in ROWS]
+
+
+def test_empty_cells_say_why() -> None:
+    """The arm's own reason, or bare's, or that it was not measured; each once, with its workloads."""
+    run = run_of_the_study()
+    gaps = dict(study(run, compare(run)).gaps)
+    assert gaps["kvm: kvm has no system"] == ("`applications.redis[get]`",)
+    assert "`cpu.xz`" in gaps["runc: no lzma here"] and "`cpu.xz`" in gaps["kvm: no lzma here"]
+    assert "`memory.copy`" in gaps["kvm: was not measured in this run"]
+
+
+def test_the_text_is_one_table() -> None:
+    """As many bars in every row, all workloads by names that exist."""
+    run = run_of_the_study()
+    rows = [line for line in study_text(run, compare(run)).splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + len(ROWS) and len({row.count("|") for row in rows}) == 1
+    assert {workload for _, _, workload in ROWS} <= set(catalog())
