@@ -15,6 +15,7 @@ from vprobe.measure.protocol import BlockReply, Hello, Reply
 
 MAX_ANSWER_BYTES = 64 * 1024
 PING_TIMEOUT_S = 10
+LAST_WORDS_S = 1.0
 
 R = TypeVar("R", bound=Reply)
 
@@ -118,8 +119,15 @@ class Channel:
         line, _, self._pending = self._pending.partition(b"\n")
         return line
 
+    def _last_words(self) -> str:
+        """What it wrote to standard error; on a busy machine that comes a little later than the end of its answers."""
+        deadline = time.monotonic() + LAST_WORDS_S
+        while not (tail := self._session.stderr_tail().strip()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return tail
+
     def _broken(self, what: str) -> RunError:
-        tail = self._session.stderr_tail().strip()
+        tail = self._last_words()
         last = tail.splitlines()[-1] if tail else ""
         return RunError(
             f"{self.name}: {what}" + (f": {last}" if last else ""), "what was measured is kept: --resume goes on"
