@@ -13,7 +13,7 @@ from pathlib import Path
 
 from oracles.bench import Bench
 from oracles.pairs import Pair, Row, around
-from oracles.programs import ProgramError, run
+from oracles.programs import ProgramError, pinned, run
 
 SIZE = "1G"
 START_TIMEOUT_S = 5.0
@@ -29,8 +29,13 @@ def free_port() -> int:
 @contextlib.contextmanager
 def server(cpu: int, port: int, *words: str) -> Iterator[None]:
     """A server for as long as the context, once it listens."""
-    command = ["taskset", "-c", str(cpu), *words]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        pinned(cpu, words),
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not listens(port):

@@ -9,7 +9,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from vprobe.measure.priority import NICENESS
+
 TIMEOUT_S = 60.0
+AUTOGROUP = Path("/proc/self/autogroup")
 SOURCES = Path(__file__).parent
 
 
@@ -17,11 +20,21 @@ class ProgramError(Exception):
     """A program failed or said something else than it should: the text says what."""
 
 
+def pinned(cpu: int, command: Sequence[str | Path]) -> list[str]:
+    """A command on that CPU, at the priority of our side (vprobe.measure.priority): it is to lead a session of its own.
+
+    Where the kernel balances sessions (sched(7), autogroup), niceness counts only among the processes of one.
+    """
+    same_priority = f'echo {NICENESS} >/proc/self/autogroup; renice -n {NICENESS} $$ >/dev/null; exec "$@"'
+    raised = ["sh", "-c", same_priority, "sh"] if os.geteuid() == 0 and AUTOGROUP.exists() else []
+    return ["taskset", "-c", str(cpu), *raised, *map(str, command)]
+
+
 def run(command: Sequence[str | Path], cpu: int, **words: str) -> str:
     """What a program prints. ProgramError where it fails."""
-    pinned = ["taskset", "-c", str(cpu), *map(str, command)]
     done = subprocess.run(
-        pinned,
+        pinned(cpu, command),
+        start_new_session=True,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -53,9 +66,15 @@ class Blocks:
     """A program that performs a block for each line that it is sent, and answers with the figure of an operation."""
 
     def __init__(self, program: Path, cpu: int, *words: object) -> None:
-        command = ["taskset", "-c", str(cpu), str(program), *map(str, words)]
+        command = pinned(cpu, [program, *map(str, words)])
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1
+            command,
+            start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            bufsize=1,
         )
 
     def __call__(self) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from oracles.bench import Bench
 from oracles.pairs import Pair, Row, around
-from oracles.programs import ProgramError
+from oracles.programs import ProgramError, pinned
 
 LINPACK_SIZE = 2_900
 """Of the matrix: RandomAccess takes the largest power of two that fits into its bytes, which is 64 MiB."""
@@ -71,7 +71,7 @@ def random_access_ns(cpu: int) -> float:
         output = Path(directory, "hpccoutf.txt")
         variables = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "TMPDIR": directory}
         process = subprocess.Popen(
-            ["taskset", "-c", str(cpu), "hpcc"],
+            pinned(cpu, ["hpcc"]),
             cwd=directory,
             env={**os.environ, **variables},
             stdin=subprocess.DEVNULL,

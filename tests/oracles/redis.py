@@ -11,7 +11,7 @@ from pathlib import Path
 
 from oracles.bench import Bench
 from oracles.pairs import Pair, Row, around
-from oracles.programs import ProgramError, run
+from oracles.programs import ProgramError, pinned, run
 
 REQUESTS = 5_000
 START_TIMEOUT_S = 5.0
@@ -24,7 +24,10 @@ def server(cpu: int) -> Iterator[Path]:
         socket = Path(directory, "socket")
         options = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no", "--dir", directory]
         process = subprocess.Popen(
-            ["taskset", "-c", str(cpu), "redis-server", *options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            pinned(cpu, ["redis-server", *options]),
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
         )
         try:
             deadline = time.monotonic() + START_TIMEOUT_S
