@@ -12,7 +12,8 @@ ORACLES ?= oracles.json
 FUZZ_MINUTES ?= 60
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: help bench test engines lab lab-amdv lab-vtx lab-xen lab-identities lint types wheel oracles validate-engine validate-statistics fuzz clean
+.PHONY: help bench test engines lab lab-amdv lab-vtx lab-xen lab-identities lint types wheel oracles validate-engine validate-guest \
+	validate-kvm validate-statistics fuzz clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +56,15 @@ oracles: $(VENV)/.installed-dev ## hold the workloads against the programs that 
 
 validate-engine: $(VENV)/.installed-dev ## prove the measuring engine on this machine: half an hour, alone
 	$(BIN)/pytest -m validation tests/validation/test_engine.py -s
+
+validate-guest: $(VENV)/.installed-dev ## compare the start of a Linux guest with virtme-ng's: five minutes, alone
+	$(PIP) install virtme-ng
+	$(BIN)/python tests/validation/guest_start.py
+
+validate-kvm: $(VENV)/.installed-dev ## prove Linux guests on KVM, on a machine with VT-x or AMD-V, to validate-kvm.json: ten minutes
+	$(BIN)/vprobe guest prepare --yes
+	$(PIP) install virtme-ng
+	$(BIN)/python tests/validation/kvm_guest.py
 
 validate-statistics: $(VENV)/.installed-dev ## prove the statistics on recorded noise, and fill in docs/statistics.md: a quarter of an hour
 	$(BIN)/python tests/validation/figures.py --write

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import secrets
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vprobe.cli.progress import Progress, duration
-from vprobe.environments import IMAGES, Limits
+from vprobe.environments import IMAGES, Environment, Limits
 from vprobe.environments.limits import MINIMUM_CPUS, parse_memory
 from vprobe.environments.sessions import sweep
 from vprobe.errors import UsageError
@@ -149,6 +150,8 @@ class Options:
     cpus: float | None = None
     memory: str | None = None
     adaptive: bool = False
+    kernel: Path | None = None
+    disk: Path | None = None
     rule: tuple[str, ...] = ()
 
 
@@ -157,6 +160,17 @@ def seed_for(options: Options) -> int:
     if options.seed is not None:
         return options.seed
     return seed_of(options.output) if options.resume else secrets.randbits(32)
+
+
+def guests_as(options: Options) -> Callable[[Environment], Environment]:
+    """What --kernel and --disk make of a Linux guest; other environments stay as they are."""
+    if options.disk is not None and options.own is None:
+        raise UsageError("--disk is for --command", "--command 'CMD' is run in the image's own root")
+    if options.kernel is None and options.disk is None:
+        return lambda environment: environment
+    from vprobe.environments import guest  # noqa: PLC0415 - brings asyncio along, for those who use guests
+
+    return functools.partial(guest.configured, kernel=options.kernel, disk=options.disk)
 
 
 def make_plan(options: Options, seed: int, command_line: tuple[str, ...], console: Console) -> Plan:
@@ -175,7 +189,7 @@ def make_plan(options: Options, seed: int, command_line: tuple[str, ...], consol
     workloads = planning.select(options.select, bool(has_command or benchmarks), preset)
     names = parse_environments(options.env)
     check_image(options.image, names, has_command)
-    chosen, left_out = planning.choose_environments(names, options.image, limits)
+    chosen, left_out = planning.choose_environments(names, options.image, limits, guests_as(options))
     arms = planning.make_arms(chosen, variants)
     own = [planning.command_task(options.own)] if has_command else []
     own += [planning.benchmarks_task(benchmarks)] if benchmarks else []
@@ -328,6 +342,10 @@ def only(plan: Plan, rows: Sequence[RuleResult]) -> Plan:
     "--cpus", type=click.FloatRange(MINIMUM_CPUS, 4096), metavar="N", help="CPU time for each session, in CPUs."
 )
 @click.option("--memory", metavar="SIZE", help="Memory for each session, such as 512M; without swap.")
+@click.option("--kernel", type=click.Path(path_type=Path), metavar="FILE", help="Kernel of Linux guests.")
+@click.option(
+    "--disk", type=click.Path(path_type=Path), metavar="FILE", help="Image whose root --command sees in guests."
+)
 @click.option("--pin", metavar="CPUS", help="CPUs for all arms [default: one, the last that may be used].")
 @click.option(
     "--scratch",

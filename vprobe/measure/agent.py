@@ -199,14 +199,21 @@ class PythonRunner:
             close()
 
 
-def run_command(request: dict[str, Any], directory: str) -> dict[str, Any]:
-    """Run the user's command once by /bin/sh: its wall, user and system time, peak memory, status and last output."""
+def run_command(request: dict[str, Any], directory: str, root: str = "") -> dict[str, Any]:
+    """Run the user's command once by /bin/sh: its wall, user and system time, peak memory, status and last output.
+
+    `root`: another root directory to run it in, where one is given.
+    """
     path = os.path.join(directory, f"command-{os.getpid()}.out")
     output = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         moves = [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
+        argv = ["/bin/sh", "-c", str(request["command"])]
+        if root:
+            chroot = next(filter(os.path.exists, ("/usr/sbin/chroot", "/sbin/chroot")), "/usr/bin/chroot")
+            argv = [chroot, root, "/bin/sh", "-c", 'cd "$0" && eval "$1"', os.getcwd(), argv[2]]
         before = time.perf_counter_ns()
-        pid = os.posix_spawn("/bin/sh", ["sh", "-c", str(request["command"])], os.environ, file_actions=moves)
+        pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=moves)
         _, status, usage = os.wait4(pid, 0)
         wall = time.perf_counter_ns() - before
         size = os.fstat(output).st_size
@@ -252,6 +259,7 @@ class Agent:
         self.own_cpus = options.get("cpus") == "own"
         self.scratch = str(options.get("scratch", "/tmp"))  # noqa: S108 - always given by the controller
         self.place: dict[str, Any] = {"storage": str(options.get("storage", ""))}
+        self.command_root = str(options.get("command_root", ""))
         self.channel = (0, 1)
         self.runners: dict[int, Any] = {}
         self.found: list[dict[str, Any]] = []
@@ -356,7 +364,7 @@ class Agent:
         return {"text": self.probed[offset : offset + PART_CHARACTERS], "total": len(self.probed)}
 
     def command(self, request: dict[str, Any]) -> dict[str, Any]:
-        return run_command(request, self.scratch)
+        return run_command(request, self.scratch, self.command_root)
 
     def benchmarks(self, request: dict[str, Any]) -> dict[str, Any]:
         """Run pytest with pytest-benchmark as a command, and read what it wrote."""

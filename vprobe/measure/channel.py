@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from vprobe.environments import Session
+from vprobe.environments.trial import slowness
 from vprobe.errors import RunError
 from vprobe.measure.protocol import BlockReply, Hello, Reply
 
@@ -28,7 +29,10 @@ class UnsupportedHereError(Exception):
 
 
 class Channel:
-    """Requests to one agent. Raises RunError when the agent dies, is silent for too long, or says what it may not."""
+    """Requests to one agent. Raises RunError when the agent dies, is silent for too long, or says what it may not.
+
+    Times are those of a usual machine; one that is slower, such as a nested guest in emulation, gets more.
+    """
 
     def __init__(self, session: Session, name: str) -> None:
         self.name = name
@@ -107,7 +111,7 @@ class Channel:
         deadline = 0.0
         while b"\n" not in self._pending:
             now = time.monotonic()
-            deadline = deadline or now + timeout_s
+            deadline = deadline or now + timeout_s * slowness()
             if not self._poll.poll(max(0.0, deadline - now) * 1000):
                 raise self._broken(f"no answer within {timeout_s:g} s")
             chunk = os.read(self._from_agent, MAX_ANSWER_BYTES)

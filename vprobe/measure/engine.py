@@ -335,7 +335,13 @@ def plan_hash(plan: Plan) -> str:
     """SHA-256 over everything that decides what is measured."""
     parts: list[Any] = [
         [
-            (arm.arm, sorted(arm.variant.variables.items()), arm.variant.command, arm.variant.revision)
+            (
+                arm.arm,
+                str(getattr(arm.environment, "machine", "")),
+                sorted(arm.variant.variables.items()),
+                arm.variant.command,
+                arm.variant.revision,
+            )
             for arm in plan.arms
         ],
         [task.record for task in plan.tasks],

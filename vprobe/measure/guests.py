@@ -9,11 +9,8 @@ import contextlib
 from dataclasses import dataclass, field
 
 from vprobe.environments import Environment
-from vprobe.measure.plan import PlannedArm
-from vprobe.measure.sessions import Launched, Site, Started, hello_timeout_s, launched
-
-BOOTS = "boots"
-"""Capability of environments whose start boots a kernel."""
+from vprobe.measure.plan import BOOTS, PlannedArm
+from vprobe.measure.sessions import HELLO_TIMEOUT_S, Launched, Site, Started, launched
 
 
 def is_guest(environment: Environment) -> bool:
@@ -29,7 +26,7 @@ class Renewed:
 
     def greeted(self) -> Started:
         """Wait for its first message. The guest's own start is long past: what is told of it has no meaning here."""
-        hello, _ = self.launched.channel.hello(hello_timeout_s())
+        hello, _ = self.launched.channel.hello(HELLO_TIMEOUT_S)
         return Started(self.launched.session, self.launched.channel, hello, self.launched.nonce, 0, {})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -31,6 +31,9 @@ NO_LIMITS = Limits()
 
 BENCHMARKS = "pytest.run"
 """Name of the workload that --pytest makes: all of the user's benchmarks in one run of pytest."""
+
+BOOTS = "boots"
+"""Capability of environments whose start boots a kernel."""
 
 BASE, CONTROL = "bare", "bare-aa"
 """The environment that all others are compared with, and its twin that shows what the machine alone can pretend."""
@@ -189,17 +192,21 @@ def matches(name: str, pattern: str) -> bool:
 
 
 def choose_environments(
-    names: Sequence[str], image: str | None = None, limits: Limits = NO_LIMITS
+    names: Sequence[str],
+    image: str | None = None,
+    limits: Limits = NO_LIMITS,
+    configure: Callable[[Environment], Environment] = lambda environment: environment,
 ) -> tuple[tuple[Environment, ...], tuple[tuple[str, Unavailable], ...]]:
     """The environments to measure, bare and bare-aa always among them, and those that "auto" leaves out, with why.
 
+    `configure` applies what the command line says of each before it is asked whether it can run.
     Raises UnavailableError for an environment that was named and cannot run here, UsageError for one that does not exist.
     """
     automatic = list(names) == ["auto"]
     wanted = list(environments.names()) if automatic else list(dict.fromkeys(names))
     wanted = [BASE, CONTROL, *[name for name in wanted if name not in (BASE, CONTROL)]]
     chosen, left_out = [], []
-    known = [environments.get(name) for name in wanted]
+    known = [configure(environments.get(name)) for name in wanted]
     if image is not None:
         known = [environments.in_image(one, image) for one in known]
     for name, environment, answer in zip(wanted, known, survey(known), strict=True):
@@ -213,16 +220,37 @@ def choose_environments(
     return tuple(chosen), tuple(left_out)
 
 
+def in_guest(environment: Environment, variant: Variant) -> Environment:
+    """A guest as a variant makes it. UnavailableError where that cannot run."""
+    from vprobe.environments import guest  # noqa: PLC0415 - brings asyncio along, for those who use guests
+
+    place = guest.configured(environment, kernel=variant.kernel, qemu=variant.qemu)
+    found = place.availability()
+    if isinstance(found, Unavailable):
+        raise UnavailableError(f"{environment.name}/{variant.name} is not available: {found.reason}", found.remedy)
+    return place
+
+
 def make_arms(chosen: Sequence[Environment], variants: Sequence[Variant]) -> tuple[PlannedArm, ...]:
-    """Environment by variant; bare-aa repeats the first variant only, since it is a control and not a subject."""
+    """Environment by variant; bare-aa repeats the first variant only, since it is a control and not a subject.
+
+    Variants of guests leave the other environments alone. UsageError where there is no guest to make a difference in.
+    """
     arms = []
+    of_guests = any(variant.of_guests for variant in variants)
+    if of_guests and not any(BOOTS in environment.capabilities for environment in chosen):
+        raise UsageError("variants kernel: and qemu: need a Linux guest", "add one, such as --env bare,qemu-tcg")
     for environment in chosen:
+        if of_guests and BOOTS not in environment.capabilities:
+            arms.append(PlannedArm(Arm(environment.name, environment.name, None), environment, NO_VARIANT))
+            continue
         for variant in variants or [NO_VARIANT]:
             if environment.name == CONTROL and variant is not (variants or [NO_VARIANT])[0]:
                 continue
             plain = variant is NO_VARIANT or environment.name == CONTROL
             name = environment.name if plain else f"{environment.name}/{variant.name}"
-            arms.append(PlannedArm(Arm(name, environment.name, variant.name or None), environment, variant))
+            place = in_guest(environment, variant) if of_guests else environment
+            arms.append(PlannedArm(Arm(name, environment.name, variant.name or None), place, variant))
     return tuple(arms)
 
 

@@ -20,7 +20,6 @@ import vprobe
 from vprobe import suites
 from vprobe.environments import Environment, Launch, Limits, Session
 from vprobe.environments.sessions import RunDirectory
-from vprobe.environments.trial import slowness
 from vprobe.errors import RunError
 from vprobe.measure.channel import Channel
 from vprobe.measure.links import links
@@ -111,16 +110,11 @@ class Launched:
 
     def greeted(self) -> Started:
         """Wait for its first answer. RunError where there is none."""
-        hello, arrived_ns = self.channel.hello(hello_timeout_s())
+        hello, arrived_ns = self.channel.hello(HELLO_TIMEOUT_S)
         total = arrived_ns - self.session.launched_ns
         clock = {} if hello.clock is None else msgspec.structs.asdict(hello.clock)
         phases = self.session.phases(arrived_ns, min(hello.agent_ns, total), clock)
         return Started(self.session, self.channel, hello, self.nonce, total, phases)
-
-
-def hello_timeout_s() -> float:
-    """How long to wait for an agent's first message."""
-    return HELLO_TIMEOUT_S * slowness()
 
 
 @contextlib.contextmanager

@@ -20,13 +20,20 @@ RESERVED = ("baseline",)
 @dataclass(frozen=True)
 class Variant:
     """One side. `command` is run instead of --command; `revision` is checked out into `tree`; `variables` join the
-    agent's environment."""
+    agent's environment; `kernel` and `qemu` make Linux guests."""
 
     name: str
     command: str | None = None
     revision: str | None = None
     tree: Path | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
+    kernel: Path | None = None
+    qemu: str | None = None
+
+    @property
+    def of_guests(self) -> bool:
+        """Whether it makes a difference in Linux guests alone."""
+        return self.kernel is not None or self.qemu is not None
 
 
 NO_VARIANT = Variant("")
@@ -46,10 +53,9 @@ def parse_variant(text: str) -> Variant:
             raise UsageError(f"--variant {text!r}: env: takes VAR=VALUE")
         return Variant(name, variables={variable: value})
     if colon and scheme in GUEST_SPECS:
-        raise UsageError(
-            f"--variant {text!r}: {scheme}: needs a Linux guest, which this version cannot start",
-            "git:, env: and commands work",
-        )
+        if not rest:
+            raise UsageError(f"--variant {text!r}: {scheme}: takes a file", f"for example {name}={scheme}:FILE")
+        return Variant(name, kernel=Path(rest)) if scheme == "kernel" else Variant(name, qemu=rest)
     return Variant(name, command=spec)
 
 
@@ -67,6 +73,8 @@ def parse_variants(texts: Sequence[str], own: str | None) -> tuple[Variant, ...]
     with_command = [variant.name for variant in variants if variant.command]
     if with_command and len(with_command) < len(variants):
         raise UsageError("some variants are commands and some are not", "make all of them commands, or give --command")
+    if len({variant.of_guests for variant in variants}) > 1:
+        raise UsageError("some variants are guests' and some are not", "make all of them kernel: or qemu:, or none")
     if with_command and own:
         raise UsageError("variants that are commands leave no place for --command or --pytest", "drop one of the two")
     if own is None and any(variant.revision for variant in variants):

@@ -81,13 +81,29 @@ def test_a_cache_that_is_not_known_skips_its_workload_everywhere() -> None:
         (["a=git:main", "b=git:HEAD"], None, "need --command"),
         (["a=true", "b=false"], "make", "no place for --command"),
         (["a=env:X", "b=env:Y=1"], "make", "VAR=VALUE"),
-        (["a=kernel:/k", "b=kernel:/l"], None, "Linux guest"),
+        (["a=kernel:", "b=kernel:/l"], None, "takes a file"),
+        (["a=kernel:/k", "b=env:X=1"], None, "some variants are guests'"),
     ],
 )
 def test_variants_that_make_no_sense_are_refused(texts: list[str], command: str | None, words: str) -> None:
     """Each misuse of --variant gets its own sentence."""
     with pytest.raises(UsageError, match=words):
         parse_variants(texts, command)
+
+
+def test_variants_of_guests_need_a_guest_and_leave_others_alone() -> None:
+    """kernel: and qemu: make arms of Linux guests; bare stays one arm; without any guest that is said."""
+    variants = parse_variants(["q1=qemu:sh", "q2=qemu:cat"], None)
+    with pytest.raises(UsageError, match="need a Linux guest"):
+        make_arms([BARE, CONTROL, VM], variants)
+    guest = StandIn("guest", frozenset({"os", "kernels", "boots"}))
+    arms = make_arms([BARE, CONTROL, guest], variants)
+    assert [(arm.name, arm.arm.variant) for arm in arms] == [
+        ("bare", None),
+        ("bare-aa", None),
+        ("guest/q1", "q1"),
+        ("guest/q2", "q2"),
+    ]
 
 
 def test_the_commands_text_is_part_of_the_run_file() -> None:

@@ -1,0 +1,70 @@
+"""The command line that QEMU gets, and the words that vary a guest."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vprobe import environments
+from vprobe.environments import Launch, guest
+from vprobe.environments.guest import GuestSession, LinuxGuest, Machine
+from vprobe.errors import UsageError
+
+
+def command(machine: Machine, accelerator: str = "tcg") -> str:
+    """QEMU's command line as one text."""
+    launch = Launch((), Path("/tmp/a,b"), Path("/tmp"), cpus=2)
+    return " ".join(guest.arguments(machine, accelerator, Path("/k"), launch, ()))
+
+
+def test_commas_in_paths_do_not_become_options() -> None:
+    """A directory with a comma in its name cannot add an option of QEMU's."""
+    assert "unix:/tmp/a,,b/qmp,server=on" in command(Machine())
+
+
+def test_varieties() -> None:
+    """The emulated variety hides KVM and its clock; huge pages back the memory; both can be had at once."""
+    one = environments.get("qemu-kvm:emulated+hugepages")
+    assert isinstance(one, LinuxGuest)
+    text = command(one.machine, "kvm")
+    assert "host,kvm=off" in text and "clocksource=hpet" in text and "hugetlb=on" in text
+    plain = command(Machine(), "kvm")
+    assert "kvm=off" not in plain and "hpet" not in plain and "hugetlb" not in plain
+    assert "-smp 2" in plain
+
+
+def test_an_unknown_variety_is_refused() -> None:
+    """A typing error names what there is."""
+    with pytest.raises(UsageError, match="no such variety") as caught:
+        environments.get("qemu-tcg:emulatde")
+    assert "emulated" in caught.value.hint
+
+
+def test_an_image_is_never_guessed_at(tmp_path: Path) -> None:
+    """Only the mark of qcow2 makes it one: what a guest writes into a raw image must not turn it into another format."""
+    (tmp_path / "a").write_bytes(b"QFI\xfb\0\0\0\3")
+    (tmp_path / "b").write_bytes(b"\0" * 512)
+    assert [guest.image_format(tmp_path / name) for name in "ab"] == ["qcow2", "raw"]
+
+
+def test_unusable_choices_are_refused(tmp_path: Path) -> None:
+    """A disk, a kernel or a QEMU that is not there costs one line; other environments are left alone."""
+    one = environments.get("qemu-tcg")
+    for words in ({"disk": tmp_path / "no"}, {"kernel": tmp_path / "no"}, {"qemu": "no-such-qemu"}):
+        with pytest.raises(UsageError):
+            guest.configured(one, **words)
+    bare = environments.get("bare")
+    assert guest.configured(bare, disk=tmp_path / "no") is bare
+
+
+def test_phases_always_add_up() -> None:
+    """A guest's clock that counted more than has passed, as one set on a busy host may, is taken in proportion."""
+    session = object.__new__(GuestSession)
+    session._open, session._tail = set(), os.open(os.devnull, os.O_RDONLY)
+    session.launched_ns, session.running_ns = 100, 200
+    for clock in ({"init_ns": 300, "started_ns": 500}, {"init_ns": 3000, "started_ns": 5000}):
+        phases = session.phases(1100, 100, clock)
+        assert sum(phases.values()) == 1000
+        assert min(phases.values()) >= 0
