@@ -38,6 +38,10 @@ class Links:
         link = self.by_arm.get(arm.name)
         return link.place() if link else None
 
+    def leaders(self) -> list[int]:
+        """The processes of the host side, one a link, each with its servers as children."""
+        return [link.process.pid for link in self.by_arm.values()]
+
     def _wants(self, arm: PlannedArm) -> bool:
         return self.wanted and NETWORK in arm.environment.capabilities
 

@@ -253,7 +253,7 @@ def boot(
                 agent.channel.request({"op": "place", "place": place}, Reply, REQUEST_TIMEOUT_S)
             agent.channel.request({"op": "pin", "cpus": list(agent.session.pin(cpus))}, Reply, REQUEST_TIMEOUT_S)
             this.hashes[name] = agent.channel.request({"op": "evidence"}, EvidenceReply, REQUEST_TIMEOUT_S)
-        raise_priority([agent.session.pid for agent in this.agents.values()])
+        raise_priority([*(agent.session.pid for agent in this.agents.values()), *linked.leaders()])
         try:
             yield this
         finally:
