@@ -73,6 +73,11 @@ fuzz: $(VENV)/.installed-dev ## fuzz every parser of the probe for an hour in al
 	$(PIP) install --editable '.[fuzz]'
 	$(BIN)/python tests/fuzz/run.py --minutes $(FUZZ_MINUTES)
 
+.PHONY: validate-sessions
+validate-sessions: $(VENV)/.installed-dev ## prove the gate in real sessions beside other tools: an hour, alone; goes on where it was stopped
+	cd tests && ../$(BIN)/python -m validation.live $(or $(PROOF),all) $(if $(SECONDS_AT_MOST),--seconds $(SECONDS_AT_MOST))
+	cd tests && ../$(BIN)/python -m validation.live figures --write
+
 clean: ## remove everything that was built
 	rm -rf $(VENV) build dist *.egg-info vprobe/*.so .mypy_cache .ruff_cache .hypothesis
 

@@ -181,6 +181,12 @@ def test_a_file_that_cannot_be_written(run_file: str, tmp_path: Path, capsys: py
     assert (code, "cannot be written" in line) == (6, True)
 
 
+@pytest.mark.parametrize(("policy", "code"), [("pass", 0), ("fail", 1), ("inconclusive", 3)])
+def test_policies_of_the_command_line(run_file: str, policy: str, code: int) -> None:
+    """What an undecided row counts as is for the caller to say; the settings of a file are overruled."""
+    assert cli.run(["gate", run_file, "--rule", "*@kvm<=10%", "--inconclusive", policy]) == code
+
+
 # --- documents ---------------------------------------------------------------------------------------------------------
 
 
@@ -221,7 +227,9 @@ def test_files_for_ci(run_file: str, tmp_path: Path) -> None:
     """JUnit and OpenMetrics are written whatever the verdict, whole."""
     junit, metrics = tmp_path / "out.xml", tmp_path / "out.prom"
     words = ["gate", run_file, "--rule", "*@*<=3%", "--junit", str(junit), "--openmetrics", str(metrics)]
-    assert cli.run(words) == 1
+    table = tmp_path / "out.md"
+    assert cli.run([*words, "--markdown", str(table)]) == 1
+    assert table.read_text().startswith("### ❌ vprobe gate: fail") and "| cpu.zlib |" in table.read_text()
     (suite,) = ElementTree.parse(junit).getroot()
     assert (suite.get("failures"), suite.get("tests")) == ("2", "6")
     assert 'vprobe_gate_verdict{verdict="fail"} 1' in metrics.read_text()

@@ -28,6 +28,7 @@ from vprobe.model import GateReport, GateVerdict, Run
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "statistics.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+LIVE_BEGIN, LIVE_END = "<!-- live figures: begin -->", "<!-- live figures: end -->"
 ALPHA = 0.05
 
 
@@ -271,12 +272,12 @@ def all_figures() -> Iterator[Figure]:
     yield dependence(recorded)
 
 
-def write(figures: Sequence[Figure]) -> None:
-    """Replace what stands between the markers of the document."""
+def write_between(begin: str, end: str, figures: Sequence[Figure]) -> None:
+    """Replace what stands between two markers of the document."""
     text = DOCUMENT.read_text()
-    head, rest = text.split(BEGIN)
-    tail = rest.split(END)[1]
-    DOCUMENT.write_text(head + BEGIN + "\n\n" + "\n".join(one.markdown() for one in figures) + "\n" + END + tail)
+    head, rest = text.split(begin)
+    tail = rest.split(end)[1]
+    DOCUMENT.write_text(head + begin + "\n\n" + "\n".join(one.markdown() for one in figures) + "\n" + end + tail)
 
 
 def main() -> int:
@@ -286,7 +287,7 @@ def main() -> int:
         print(figure.markdown(), flush=True)
         figures.append(figure)
     if "--write" in sys.argv[1:]:
-        write(figures)
+        write_between(BEGIN, END, figures)
     misses = [miss for figure in figures for miss in figure.misses]
     for miss in misses:
         print(f"MISSED: {miss}", file=sys.stderr)

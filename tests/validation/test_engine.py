@@ -78,3 +78,22 @@ def test_five_percent_more_work_is_seen_and_none_is_not(tmp_path: Path, factor: 
         print(f"factor {factor} seed {seed}: {row.ratio:.4f} [{row.low:.4f}, {row.high:.4f}] {row.verdict}", flush=True)
     print(f"factor {factor}: slower in {slower} of {REPETITIONS}")
     assert least <= slower <= most
+
+
+def test_a_change_that_slows_bare_and_runc_alike_is_caught(tmp_path: Path) -> None:
+    """Against bare a container costs what it did, and that passes; against the base variant both places fail."""
+    loop = sys.executable + " -I -S -c 'for i in range({}): pass'"
+    sides = [
+        word
+        for name, work in (("base", 600_000), ("head", 1_200_000))
+        for word in ("--variant", f"{name}={loop.format(work)}")
+    ]
+    run = str(tmp_path / "run.json")
+    vprobe = [sys.executable, "-m", "vprobe"]
+    subprocess.run([*vprobe, "bench", "--env", "bare,runc", *sides, "-o", run], check=True, cwd=tmp_path)
+    against_bare = subprocess.run([*vprobe, "gate", run, "--rule", "*@runc<=50% vs bare"], check=False)
+    assert against_bare.returncode == 0
+    words = [*vprobe, "gate", run, "--rule", "*@*<=10% vs base", "--json"]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    found = {(row["arm"], row["verdict"]) for row in json.loads(done.stdout)["rules"]}
+    assert found == {("bare/head", "fail"), ("runc/head", "fail")}

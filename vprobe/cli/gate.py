@@ -81,10 +81,16 @@ def measure_again(run: Run, rows: Sequence[RuleResult]) -> Run:
     return bench.measure_again(run, rows)
 
 
-def write_files(report: GateReport, run: Run, junit: Path | None, openmetrics: Path | None) -> None:
+def write_files(
+    report: GateReport, run: Run, junit: Path | None, openmetrics: Path | None, markdown: Path | None
+) -> None:
     """Write what was asked for. RunError where a file cannot be written."""
-    contents = {junit: junit_xml(report), openmetrics: openmetrics_text(report, run.created).encode()}
-    for path, data in contents.items():
+    contents = (
+        (junit, junit_xml(report)),
+        (openmetrics, openmetrics_text(report, run.created).encode()),
+        (markdown, step_summary(report).encode()),
+    )
+    for path, data in contents:
         if path is not None:
             try:
                 write_whole(path, data)
@@ -144,6 +150,7 @@ def show(report: GateReport, github: bool) -> None:
 @click.option(
     "--openmetrics", type=click.Path(path_type=Path), metavar="FILE", help="Write an OpenMetrics textfile, too."
 )
+@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write the table as Markdown, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as one JSON document.")
 def command(
     run_file: Path,
@@ -157,6 +164,7 @@ def command(
     junit: Path | None,
     github: bool,
     openmetrics: Path | None,
+    markdown: Path | None,
     as_json: bool,
 ) -> int:
     """Judge RUN by rules; the exit code is the verdict.
@@ -186,7 +194,7 @@ def command(
         policy=chosen.policy,
         confirm=seam,
     )
-    write_files(report, run, junit, openmetrics)
+    write_files(report, run, junit, openmetrics, markdown)
     if as_json:
         click.echo(msgspec.json.encode(report).decode())
     else:

@@ -14,6 +14,7 @@ MAX_ITERATIONS = 1 << 36
 ROUND_TRIPS_PER_BLOCK = 5
 """A block is at least this many times as long as the way to the agent and back."""
 MAX_BLOCK_NS = 4_000_000
+"""To which a slow channel may lengthen a block."""
 OVERHEAD_BLOCKS = 4
 
 
@@ -65,7 +66,7 @@ def calibrate(channel: Channel, handle: int, task: Task, target_ns: int) -> tupl
     blocks = [channel.block(handle, warm, iterations, BLOCK_TIMEOUT_S) for _ in range(3)]
     cost_ns = max(statistics.median(reply.ns for reply, _ in blocks) / iterations, 1e-3)
     untimed_ns = min(_untimed_ns(*block, round_trip_ns, task) for block in blocks) / iterations
-    wanted_ns = min(max(target_ns, ROUND_TRIPS_PER_BLOCK * round_trip_ns), MAX_BLOCK_NS)
+    wanted_ns = max(target_ns, min(ROUND_TRIPS_PER_BLOCK * round_trip_ns, MAX_BLOCK_NS))
     affordable = OVERHEAD_BLOCKS * wanted_ns / (cost_ns + untimed_ns)
     return max(1, min(limit, round(min(wanted_ns / cost_ns, affordable)))), cost_ns
 

@@ -3,7 +3,8 @@
     python -m validation.live PROOF [--repetitions N] [--seconds S]    measure until N are there or the time is up
     python -m validation.live figures [--write]                        print the figures; put them into docs/statistics.md
 
-PROOF is one of aa, power-quick, power-default, commands, peers. To be run from tests/, where nothing else runs.
+PROOF is one of aa, power-quick, power-default, commands, peers, speed, sweep, or all of them in turn. To be run from tests/,
+where nothing else runs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 from vprobe.measure.plan import PRESETS
 
-from . import figures, loop_agent, peers, sessions
+from . import figures, loop_agent, peers, sessions, speed
 
 STORE = Path(__file__).parents[3] / "build" / "validation"
 Row = dict[str, Any]
@@ -85,7 +86,10 @@ PROOFS: dict[str, Callable[[list[Row]], Row]] = {
     "power-default": lambda _: power("default"),
     "commands": lambda _: commands(),
     "peers": one_peer,
+    "speed": lambda _: {**speed.round_trip(), "overhead": speed.overhead(["auto"])},
+    "sweep": lambda _: speed.sweep(),
 }
+REPETITIONS = {"aa": 30, "power-quick": 40, "power-default": 20, "commands": 20, "peers": 30, "speed": 3, "sweep": 2}
 
 
 def rows_of(proof: str) -> list[Row]:
@@ -114,14 +118,16 @@ def measure(proof: str, repetitions: int, seconds: float) -> None:
 def main() -> int:
     """Parse and go."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("proof", choices=[*PROOFS, "figures"])
-    parser.add_argument("--repetitions", type=int, default=30)
+    parser.add_argument("proof", choices=[*PROOFS, "all", "figures"])
+    parser.add_argument("--repetitions", type=int, help="instead of the number that the figures ask for")
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     if options.proof == "figures":
         return figures.show({proof: rows_of(proof) for proof in PROOFS}, write=options.write)
-    measure(options.proof, options.repetitions, options.seconds)
+    deadline_s = time.monotonic() + options.seconds
+    for proof in PROOFS if options.proof == "all" else [options.proof]:
+        measure(proof, options.repetitions or REPETITIONS[proof], deadline_s - time.monotonic())
     return 0
 
 
