@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
@@ -26,6 +27,8 @@ class StandInSession:
 
     def stderr_tail(self) -> str:
         """What the agent said when it died."""
+        with contextlib.suppress(subprocess.TimeoutExpired):  # its channel closes a little before it has ended
+            self.process.wait(0.5)
         if self.process.poll() is None or self.process.stderr is None:
             return ""
         return self.process.stderr.read().decode()
