@@ -13,7 +13,7 @@ FUZZ_MINUTES ?= 60
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
 .PHONY: help bench test engines lab lab-amdv lab-vtx lab-xen lab-identities lint types wheel oracles validate-engine validate-guest \
-	validate-kvm validate-statistics fuzz clean
+	validate-kvm validate-lifecycle validate-statistics fuzz clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ validate-kvm: $(VENV)/.installed-dev ## prove Linux guests on KVM, on a machine 
 	$(BIN)/vprobe guest prepare --yes
 	$(PIP) install virtme-ng
 	$(BIN)/python tests/validation/kvm_guest.py
+
+validate-lifecycle: $(VENV)/.installed-dev ## prove the start times of containers against hyperfine: two minutes, alone
+	$(BIN)/pytest -m validation tests/validation/test_lifecycle.py -s
 
 validate-statistics: $(VENV)/.installed-dev ## prove the statistics on recorded noise, and fill in docs/statistics.md: a quarter of an hour
 	$(BIN)/python tests/validation/figures.py --write

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import QUICK, workload
+from . import DEFAULT, FULL, QUICK, Block, UnsupportedError, workload
 
 
 @workload("lifecycle.start", kind="external", needs=(), level=QUICK)
@@ -13,3 +13,45 @@ def start() -> None:
 @workload("lifecycle.stop", kind="external", needs=(), level=QUICK)
 def stop() -> None:
     """From the request to end a session until nothing of it is left."""
+
+
+@workload("lifecycle.memory", kind="external", unit="bytes", needs=(), level=QUICK)
+def memory() -> None:
+    """Memory of all processes of an idle session, its share of shared pages included; against bare's own.
+
+    The details hold what that is more than bare's in the same round, and what the session's own cgroup holds, if it has one.
+    """
+
+
+@workload(
+    "lifecycle.start_rate",
+    kind="external",
+    unit="1/s",
+    better="higher",
+    needs=(),
+    parameters={"1": {"parallel": False}, "parallel": {"parallel": True}},
+    level=FULL,
+)
+def start_rate() -> None:
+    """Sessions that start in a second, until each has answered: one after the other, or as many at once as there are CPUs."""
+
+
+@workload("lifecycle.density", kind="external", unit="sessions", better="higher", needs=(), level=FULL)
+def density() -> None:
+    """Sessions that would fit into the memory that is available, by what several of them at once take each."""
+
+
+@workload("lifecycle.microvm", kind="python", needs=("microvm",), level=DEFAULT)
+def microvm() -> Block:
+    """A whole life of a micro-VM: create it, run its first instructions, destroy it."""
+    try:
+        from vprobe import _native  # noqa: PLC0415 - the declaration is read where the extension is not built, too
+    except ImportError:
+        raise UnsupportedError("the native extension cannot be loaded here") from None
+
+    def run(iterations: int) -> None:
+        for _ in range(iterations):
+            with _native.MicroVM(0, 4096, 1) as machine:
+                machine.evidence()
+
+    return run

@@ -124,6 +124,10 @@ class Session(Protocol):
     def pid(self) -> int:
         """Host process that leads the session (its supervisor)."""
 
+    @property
+    def directory(self) -> Path:
+        """The launch's session_dir, which is also the mark that processes of the session carry."""
+
     def pin(self, cpus: Sequence[int]) -> tuple[int, ...]:
         """Keep what runs the agent on these CPUs of the host; the numbers that they have inside, for the agent to pin itself."""
 

@@ -150,6 +150,11 @@ class ProcessSession:
         return {"engine_ns": answered_ns - self.launched_ns - agent_ns, "agent_ns": agent_ns}
 
     @property
+    def directory(self) -> Path:
+        """The session's own directory."""
+        return self._directory
+
+    @property
     def exit_status(self) -> int | None:
         """How the engine ended (negative: by that signal); None while it runs, and where nobody knows."""
         self._hear(("gone",), 0)

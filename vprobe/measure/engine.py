@@ -166,9 +166,9 @@ class Engine:
             self._record(this)
             canary_channel = self._canary(this)
             for task in pending:
-                if task.name == whole_sessions.STOP and whole_sessions.START in {other.name for other in pending}:
-                    continue  # measured together with the start
-                self._visit(this, task, number, canary_channel)
+                together = whole_sessions.GROUPS.get(task.name, (task.name,))
+                if task is next(other for other in pending if other.name in together):  # the rest come along with it
+                    self._visit(this, task, number, canary_channel)
 
     def _orders(
         self, what: str, number: int, arms: Sequence[PlannedArm], rounds: int
@@ -210,11 +210,11 @@ class Engine:
         return channel
 
     def _visit(self, this: Boot, task: Task, number: int, canary_channel: Channel | None) -> None:
-        lifecycle = task.name in (whole_sessions.START, whole_sessions.STOP)
+        lifecycle = task.name in whole_sessions.GROUPS
         this.wake_only(() if lifecycle else [arm.name for arm in self._arms(task)])
         watch = Watch.begin(self.plan.cpus[0], canary_channel, CANARY_HANDLE)
         if lifecycle:
-            self._lifecycle_visit(this, number, watch)
+            self._lifecycle_visit(this, task, number, watch)
         elif task.name == COMMAND:
             self._command_visit(this, task, number, watch)
         elif task.name == BENCHMARKS:
@@ -285,20 +285,29 @@ class Engine:
             visit = msgspec.structs.replace(finished(task, number, this.cpu, rows, noise, samples[name]), workload=name)
             self._append(visit, lacking)
 
-    def _lifecycle_visit(self, this: Boot, number: int, watch: Watch) -> None:
-        tasks = {task.name: task for task in self.plan.tasks}
+    def _lifecycle_visit(self, this: Boot, task: Task, number: int, watch: Watch) -> None:
+        """All that is pending of the workloads that are measured together with a task."""
+        group, done = whole_sessions.GROUPS[task.name], self.journal.finished(number) | self.answered
+        tasks = {one.name: one for one in self.plan.tasks if one.name in group and one.name not in done}
         with_guests = number % self.plan.preset.boots_per_guest_start == 0
         due = [arm for arm in self.plan.arms if with_guests or not is_guest(arm.environment)]
         slow = any(is_guest(arm.environment) for arm in due)
-        rounds = 1 if slow else self.plan.preset.lifecycle_rounds
         arms = {arm.name: arm for arm in due}
-        rows, orders = self._orders("lifecycle", number, due, rounds)
-        starts, stops = whole_sessions.measure_lifecycle(arms, orders, self.site, this.bare_evidence)
+        if group is whole_sessions.LIVES:
+            rows, orders = self._orders("lifecycle", number, due, 1 if slow else self.plan.preset.lifecycle_rounds)
+            found, skipped = whole_sessions.measure_lifecycle(
+                arms, orders, self.site, this.bare_evidence, memory=whole_sessions.MEMORY in tasks
+            )
+        else:
+            rows, orders = self._orders("density", number, due, 1)
+            found, skipped = whole_sessions.measure_density(arms, orders[0], self.site, this.bare_evidence)
         noise = watch.end(None)
-        done = self.journal.finished(number)
-        for name, samples in ((whole_sessions.START, starts), (whole_sessions.STOP, stops)):
-            if name in tasks and name not in done:
-                self._append(finished(tasks[name], number, this.cpu, rows, noise, samples))
+        new = [skip for skip in skipped if skip.workload in tasks and skip not in self.skipped]
+        self.skipped += new
+        for name, samples in found.items():
+            if name in tasks:
+                own = [skip for skip in new if skip.workload == name]
+                self._append(finished(tasks[name], number, this.cpu, rows, noise, samples), own)
 
     def _append(self, visit: Visit, skipped: Sequence[Skipped] = ()) -> None:
         extra = msgspec.structs.asdict(visit) | {"guest_boot": visit.boot // self.plan.preset.boots_per_guest}
