@@ -29,8 +29,9 @@ PAIRS = 21
 AGREEMENT = 0.10
 
 
-def own_command(name: str, launch: Launch, place: Path) -> list[str]:
-    """The engine's own command on a bundle as vprobe writes it, until the agent's first line, in a private mount namespace."""
+def own_command(name: str, launch: Launch, place: Path) -> tuple[list[str], str]:
+    """What gives a private mount namespace; and the engine's own command on a bundle as vprobe writes it, until the agent's
+    first line."""
     runtime = RUNTIMES[name]
     inside = behind_a_proxy(launch.argv) if runtime.proxies else launch.argv
     (place / "config.json").write_text(
@@ -44,9 +45,8 @@ def own_command(name: str, launch: Launch, place: Path) -> list[str]:
     os.mkfifo(place / "answers")
     preserve = "--preserve-fds 2" if runtime.proxies else ""
     descriptors = "3</dev/null 4>answers" if runtime.proxies else "</dev/null >answers"
-    script = place / "first-answer.sh"
-    script.write_text(
-        f"{name} --root {place}/state run {preserve} --bundle {place} once {descriptors} &\nread -r line <answers\n"
+    first_answer = (
+        f"{name} --root {place}/state run {preserve} --bundle {place} once {descriptors} & read -r line <answers"
     )
     hybrid = (
         ""
@@ -54,25 +54,13 @@ def own_command(name: str, launch: Launch, place: Path) -> list[str]:
         else "mountpoint -q /sys/fs/cgroup/unified && mount -t tmpfs tmpfs /sys/fs/cgroup/unified; "
     )
     setup = f'mount --bind / {place}/root && {hybrid}cd {place} && exec "$@"'
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", setup, "sh", "sh", str(script)]
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", setup, "sh"], first_answer
 
 
-def by_hyperfine(command: list[str], place: Path, name: str) -> float:
-    """ns of one run, by hyperfine; the container that it leaves ends by itself at the end of its input."""
-    *apart, shell, script = command
+def by_hyperfine(apart: list[str], command: str, place: Path) -> float:
+    """ns of one run by hyperfine, its shell's own time taken off; the container ends by itself at the end of its input."""
     export = place / "hyperfine.json"
-    timed = [
-        "hyperfine",
-        "--runs",
-        "1",
-        "--shell",
-        "none",
-        "--style",
-        "none",
-        "--export-json",
-        str(export),
-        f"{shell} {script}",
-    ]
+    timed = ["hyperfine", "--runs", "1", "--shell", "sh", "--style", "none", "--export-json", str(export), command]
     subprocess.run([*apart, *timed], check=True, capture_output=True, cwd=place)
     deadline = time.monotonic() + 10
     while any((place / "state").glob("*/*")) and time.monotonic() < deadline:
@@ -98,13 +86,13 @@ def test_start_agrees_with_hyperfine(name: str) -> None:
         launch = Launch(
             argv, place, run.scratch, read_only_paths=(*code_paths(), Path.cwd()), working_directory=Path.cwd()
         )
-        command = own_command(name, launch, place)
+        apart, command = own_command(name, launch, place)
         ours, theirs = [], []
         for number in range(PAIRS + 1):
             pair: dict[str, float] = {}
             for who in ("vprobe", "hyperfine")[:: 1 if number % 2 else -1]:
                 if who == "hyperfine":
-                    pair[who] = by_hyperfine(command, place, name)
+                    pair[who] = by_hyperfine(apart, command, place)
                 else:
                     with started(arm, site) as agent:
                         pair[who] = agent.start_ns
