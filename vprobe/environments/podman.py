@@ -53,6 +53,7 @@ def rootless_variables() -> dict[str, str]:
         "_CONTAINERS_USERNS_CONFIGURED": "done",
         "_CONTAINERS_ROOTLESS_UID": str(os.getuid()),
         "_CONTAINERS_ROOTLESS_GID": str(os.getgid()),
+        "XDG_RUNTIME_DIR": "/run",  # covered, see covers(); without one podman makes directories in TMPDIR, which stay
     }
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 
@@ -49,9 +50,16 @@ def version(program: str, *arguments: str) -> str:
     """The first version number in what `program --version` prints; "" if it tells none."""
     command = [program, *(arguments or ("--version",))]
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=VERSION_TIMEOUT_S, check=False
-        )
+        # podman makes directories for a normal user even to tell its version.
+        with tempfile.TemporaryDirectory(prefix="vprobe-version-") as place:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=VERSION_TIMEOUT_S,
+                env={**os.environ, "TMPDIR": place, "XDG_RUNTIME_DIR": place},
+                check=False,
+            )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     match = re.search(rb"\d+(?:\.\d+)+[-+~.\w]*", (done.stdout + done.stderr)[:4096])
