@@ -30,6 +30,7 @@ from .sections import (
     oracles,
     probe,
     runs,
+    study,
     verdict,
 )
 
@@ -46,6 +47,7 @@ SECTIONS: tuple[Section, ...] = (
     detail.SECTION,
     lifecycle.SECTION,
     exits.SECTION,
+    study.SECTION,
     probe.SECTION,
     evidence.SECTION,
     oracles.SECTION,

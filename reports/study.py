@@ -15,6 +15,7 @@ from vprobe.model import Arm, Comparison, Comparisons, Run, VirtClass
 from . import products
 
 DASH = "—"
+NOT_MEASURED = "was not measured in this run"
 ROWS = (
     # what the study ran, its key in reference_results.json, what stands for it here
     ("pxz compression", "pxz compression", "cpu.xz"),
@@ -40,24 +41,47 @@ STUDY_COLUMNS = {"docker": VirtClass.OS_LEVEL, "kvm_untuned": VirtClass.FULL_HAR
 
 
 @dataclass(frozen=True)
+class Cell:
+    """One workload in one arm here: its comparison with bare, or else the reason why there is none."""
+
+    found: Comparison | None
+    reason: str
+
+
+@dataclass(frozen=True)
 class Row:
-    """A line of the table: the study's ratios by its own columns, and ours by arm, each as text."""
+    """A line of the table: the study's ratios by its own columns, and ours by arm."""
 
     study: str
     workload: str
-    published: tuple[str, ...]
+    published: tuple[float | None, ...]
     note: str
-    ours: tuple[str, ...]
+    ours: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
 class Study:
-    """The table, and the reasons of the cells that are empty."""
+    """The table."""
 
     source: str
     arms: tuple[str, ...]
     rows: tuple[Row, ...]
-    gaps: tuple[tuple[str, tuple[str, ...]], ...]  # arm and reason, workloads
+
+    @property
+    def notes(self) -> tuple[tuple[str, str], ...]:
+        """What the study says in words where it gives no figures, each once: what it ran, and the words."""
+        notes = {row.note: row.study for row in reversed(self.rows) if row.note}
+        return tuple((study, note) for note, study in reversed(notes.items()))
+
+    @property
+    def gaps(self) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+        """Why cells are empty, each reason of an arm once: arm, reason, workloads."""
+        gaps: dict[tuple[str, str], dict[str, None]] = {}
+        for row in self.rows:
+            for arm, cell in zip(self.arms, row.ours, strict=True):
+                if cell.found is None:
+                    gaps.setdefault((arm, cell.reason), {})[row.workload] = None
+        return tuple((arm, reason, tuple(workloads)) for (arm, reason), workloads in gaps.items())
 
 
 def study(run: Run, comparisons: Comparisons) -> Study:
@@ -66,37 +90,28 @@ def study(run: Run, comparisons: Comparisons) -> Study:
     published = {row["workload"]: row for row in reference["felter"]}
     arms = tuple(arm for arm in run.arms if arm.environment not in (BASE, CONTROL))
     found = {(row.workload, row.arm): row for row in comparisons.comparisons}
-    gaps: dict[str, list[str]] = {}
     rows = []
     for label, key, workload in ROWS:
         one = published.get(key or "", {})
-        ours = tuple(_cell(run, found.get((workload, arm.name)), arm, workload, gaps) for arm in arms)
+        ours = tuple(_cell(run, found.get((workload, arm.name)), arm, workload) for arm in arms)
         ratios = tuple(_published(one, column) for column in STUDY_COLUMNS)
         rows.append(Row(label, workload, ratios, str(one.get("note", "")), ours))
-    return Study(
-        source=reference["_sources"]["felter"],
-        arms=tuple(arm.name for arm in arms),
-        rows=tuple(rows),
-        gaps=tuple((reason, tuple(dict.fromkeys(cells))) for reason, cells in gaps.items()),
-    )
+    return Study(reference["_sources"]["felter"], tuple(arm.name for arm in arms), tuple(rows))
 
 
-def _published(row: Mapping[str, Any], column: str) -> str:
+def _published(row: Mapping[str, Any], column: str) -> float | None:
     native, value = row.get("native"), row.get(column)
     if not native or not value:
-        return DASH
-    return numbers.ratio(native / value if row.get("better") == "higher" else value / native)
+        return None
+    return float(native / value if row.get("better") == "higher" else value / native)
 
 
-def _cell(run: Run, row: Comparison | None, arm: Arm, workload: str, gaps: dict[str, list[str]]) -> str:
+def _cell(run: Run, row: Comparison | None, arm: Arm, workload: str) -> Cell:
     if row is not None and row.ratio is not None:
-        glyph = layout.GLYPHS[row.verdict] if row.verdict else ""
-        return " ".join(filter(None, (numbers.ratio(row.ratio), layout.interval(row), glyph)))
+        return Cell(row, "")
     reasons = [skip.reason for skip in run.skipped if skip.workload == workload and skip.arm == arm.name]
     base = [skip.reason for skip in run.skipped if skip.workload == workload and skip.arm == BASE]
-    reason = (reasons or base or ["was not measured in this run"])[0]
-    gaps.setdefault(f"{arm.name}: {reason}", []).append(f"`{workload}`")
-    return DASH
+    return Cell(None, (reasons or base or [NOT_MEASURED])[0])
 
 
 def study_text(run: Run, comparisons: Comparisons) -> str:
@@ -109,9 +124,19 @@ def _lines(table: Study) -> Iterator[str]:
     yield f"| the study | its Docker | its KVM | here | {' | '.join(map(markdown, table.arms))} |"
     yield f"| --- | ---: | ---: | --- |{' --- |' * len(table.arms)}"
     for row in table.rows:
-        cells = (markdown(row.study), *row.published, f"`{row.workload}`", *row.ours)
+        published = (DASH if value is None else numbers.ratio(value) for value in row.published)
+        cells = (markdown(row.study), *published, f"`{row.workload}`", *map(_text, row.ours))
         yield f"| {' | '.join(cells)} |"
-    notes = {row.note: row.study for row in reversed(table.rows) if row.note}
     yield ""
-    yield from (f"- the study on {study}: {markdown(note, 300)}" for note, study in reversed(notes.items()))
-    yield from (f"- {DASH} {markdown(reason, 400)}: {', '.join(workloads)}" for reason, workloads in table.gaps)
+    yield from (f"- the study on {study}: {markdown(note, 300)}" for study, note in table.notes)
+    for arm, reason, workloads in table.gaps:
+        names = ", ".join(f"`{workload}`" for workload in workloads)
+        yield f"- {DASH} {markdown(f'{arm}: {reason}', 400)}: {names}"
+
+
+def _text(cell: Cell) -> str:
+    row = cell.found
+    if row is None or row.ratio is None:
+        return DASH
+    glyph = layout.GLYPHS[row.verdict] if row.verdict else ""
+    return " ".join(filter(None, (numbers.ratio(row.ratio), layout.interval(row), glyph)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from vprobe.analysis import numbers
 
 from . import quantities, scales
 
@@ -22,8 +24,9 @@ class Tick:
 
 
 def value_ticks(axis: scales.Axis, unit: str) -> tuple[Tick, ...]:
-    """Of an axis of values in a unit."""
-    values = scales.value_ticks(axis)
+    """Of an axis of values in a unit; bytes are round in the binary unit that they are shown in."""
+    size = numbers.scale(axis.high, unit)[1] if unit == "bytes" else 1.0
+    values = [value * size for value in scales.value_ticks(replace(axis, low=axis.low / size, high=axis.high / size))]
     return _ticks(axis, values, [quantities.quantity(value, unit) for value in values], 0)
 
 

@@ -105,7 +105,7 @@ def floor_words(view: View, texts: Texts) -> Markup:
 
 def _answers(view: View, costs: Sequence[findings.Cost], texts: Texts) -> tuple[Answer, ...]:
     return (
-        Answer(texts("ask.slowest"), _slowest(costs, texts), "#heatmap", texts("heatmap.title")),
+        Answer(texts("ask.slowest"), _slowest(costs, view.boots, texts), "#heatmap", texts("heatmap.title")),
         _second(view, costs, texts),
         Answer(texts("ask.trust"), _trust(view, texts), "#evidence", texts("evidence.title")),
         Answer(texts("ask.machine"), _what(view, texts), "#probe", texts("probe.title")),
@@ -135,10 +135,12 @@ def _count(costs: Sequence[findings.Cost], texts: Texts) -> list[Markup]:
     return [texts("verdict.count", slower=len(costs[0].slower), count=costs[0].compared)]
 
 
-def _slowest(costs: Sequence[findings.Cost], texts: Texts) -> tuple[Markup, ...]:
+def _slowest(costs: Sequence[findings.Cost], boots: int, texts: Texts) -> tuple[Markup, ...]:
     """The worst workload of each arm, worst arm first."""
     worst = [(one.arm, one.slower[0]) for one in costs if one.slower]
     worst.sort(key=lambda pair: -(pair[1].ratio or 0))
+    if not worst and costs and boots < minimum_boots():
+        return (texts.count("slowest.few", boots),)
     if not worst:
         return (texts("slowest.none" if costs else "slowest.nothing"),)
     items = [

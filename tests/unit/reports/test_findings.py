@@ -6,6 +6,7 @@ import pytest
 from synthetic import synthetic_run
 from vprobe.reports import findings, headlines
 from vprobe.reports.claims import Finding, claims
+from vprobe.reports.printable import NARROW_SPACE
 from vprobe.reports.sections import forest, gate, heatmap, lifecycle, probe, verdict
 from vprobe.reports.texts import texts
 from vprobe.reports.view import Role, View
@@ -268,3 +269,36 @@ def test_starts_of_unlike_length_get_axes_of_their_own() -> None:
     assert [phase.words for phase in phases] == ["engine", "agent"]
     assert phases[0].end == phases[1].start
     assert abs(phases[1].end - found.groups[0].starts[0].total) <= 15
+
+
+def test_memory_density_and_start_rates_have_a_table_of_their_own() -> None:
+    """Per GiB and what fits are of the crowd's sessions, not of a single one; the bar parts bare's memory from what is on top."""
+    names = ("lifecycle.memory", "lifecycle.density", "lifecycle.start_rate[1]", "lifecycle.start_rate[parallel]")
+    run = synthetic_run(arms=("bare", "bare-aa", "runc"), workloads=names, rounds=4)
+    details = {
+        "lifecycle.memory": {"on_top_of_bare_bytes": (6.0 * 2**20,), "cgroup_bytes": (7.0 * 2**20,)},
+        "lifecycle.density": {"session_bytes": (2.0**23,), "available_bytes": (2.0**34,)},
+    }
+    values = {"lifecycle.memory": 12.0 * 2**20, "lifecycle.density": 2048.0, "lifecycle.start_rate[parallel]": 9.5}
+    visits = tuple(
+        replace(
+            visit,
+            samples={
+                arm: replace(one, values=(values.get(visit.workload, 5.0),), details=details.get(visit.workload, {}))
+                for arm, one in visit.samples.items()
+            },
+        )
+        for visit in run.visits
+    )
+    found = lifecycle.lifecycle(view_of(replace(run, visits=visits)), ENGLISH)
+    assert found.groups == () and found.weights is not None
+    runc = found.weights.rows[-1]
+    assert (runc.memory, runc.on_top, runc.cgroup) == tuple(map(quantity, ("12.0 MiB", "6.00 MiB", "7.00 MiB")))
+    assert (runc.per_gib, runc.fit, runc.rate, runc.parallel_rate) == ("128", "2,048", "5.00", "9.50")
+    assert runc.whole == pytest.approx(2 * runc.own, abs=1)
+    assert [tick.label for tick in found.weights.ticks][:2] == ["0", quantity("2.50 MiB")]
+
+
+def quantity(text: str) -> str:
+    """As the page prints it."""
+    return text.replace(" ", NARROW_SPACE)

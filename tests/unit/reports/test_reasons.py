@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from vprobe.reports.reasons import Patterns, patterns, translated
+from vprobe.reports.study import NOT_MEASURED, ROWS
 from vprobe.reports.texts import LANGUAGES, texts
 
 from vprobe import reports
 from vprobe.analysis import compare
+from vprobe.measure.plan import REASONS
 from vprobe.model import Run
 
 from .examples import HOSTILE, report_of, rich_run
@@ -128,6 +130,16 @@ def test_the_reasons_of_the_code_are_translated(source: str, language: str) -> N
     ]
     assert said
     assert len(missing) <= (1 - SOURCES[source]) * len(said), missing
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_what_an_environment_lacks_is_translated(language: str) -> None:
+    """Every reason of the plan, and the study's own words."""
+    lacks = [reason.format(environment="kvm") for reason in REASONS.values()]
+    words = [row[0] for row in ROWS]
+    assert [text for text in [*lacks, *words, NOT_MEASURED] if translated(text, language) in (None, "")] == [
+        "Linpack", "RandomAccess"
+    ]  # fmt: skip
 
 
 def untranslated(page: str) -> set[str]:
