@@ -94,3 +94,25 @@ def test_a_hold_up_does_not_shorten_blocks() -> None:
     """A kernel's block is sized by its own time alone, whatever its first messages met."""
     iterations, _ = calibrate(cast(Channel, Stumbling(10.0, 20_000)), 1, task(), TARGET_NS)
     assert abs(iterations - TARGET_NS / 10) <= 0.02 * TARGET_NS / 10
+
+
+@dataclass
+class Preempted(Agent):
+    """An agent that loses its CPU for 8 ms within every third block, as on a machine with other work."""
+
+    blocks: int = 0
+
+    def block(self, handle: int, warm: int, iterations: int, timeout_s: float) -> tuple[BlockReply, int]:
+        """One block with 1 us of its own, whatever its iterations."""
+        self.blocks += 1
+        _, outside_ns = super().block(handle, warm, iterations, timeout_s)
+        lost_ns = 8_000_000 if self.blocks % 3 == 1 else 0
+        inside_ns = round(self.cost_ns * iterations) + 1_000 + lost_ns
+        return BlockReply(id=1, ns=inside_ns, warm_ns=round(self.cost_ns * warm)), outside_ns + lost_ns
+
+
+def test_a_lost_cpu_does_not_shorten_blocks() -> None:
+    """An arm that is preempted while it is calibrated gets the block that it would have got in peace, and so the base's."""
+    iterations, cost_ns = calibrate(cast(Channel, Preempted(40.0, 20_000)), 1, task(), TARGET_NS)
+    assert abs(iterations - TARGET_NS / 40) <= 0.1 * TARGET_NS / 40
+    assert 40 <= cost_ns <= 44

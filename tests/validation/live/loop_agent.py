@@ -11,11 +11,13 @@ NAME = "validation.loop"
 
 @workload(NAME, kind="python", needs=("python",))
 def loop() -> Block:
-    """An empty loop of the interpreter, an iteration an operation."""
+    """A loop of the interpreter with arithmetic and a dictionary, an iteration an operation."""
 
     def run(iterations: int) -> None:
-        for _ in range(iterations):
-            pass
+        total, table = 0, {}
+        for number in range(iterations):
+            total += number * 3 % 7
+            table[number & 63] = total
 
     return run
 

@@ -22,17 +22,17 @@ from vprobe.measure.plan import PRESETS
 
 from . import loop_agent, sessions
 
-LOOP = 20_000
-COMMAND_LOOP = 1_500_000
+LOOP = 4_000
+COMMAND_LOOP = 300_000
 SIDE_S = 2.0
 """What each side gets; vprobe, which measures both at once, gets twice that."""
 
-BENCHMARK = """
+LOOP_FILE = Path(__file__).with_name("loop.py")
+LOOP_SOURCE = LOOP_FILE.read_text().partition("if __name__")[0]
+
+BENCHMARK = f"""
 import os
-def loop(n):
-    for _ in range(n):
-        pass
-def test_loop(benchmark):
+{LOOP_SOURCE}def test_loop(benchmark):
     benchmark(loop, int(os.environ["LOOP"]))
 """
 
@@ -66,12 +66,12 @@ def pytest_benchmark(factor: float, directory: Path) -> bool:
 
 def command(factor: float) -> str:
     """The loop as a command, of which the interpreter's start is a sixth."""
-    return f"{sys.executable} -I -S -c 'for _ in range({round(COMMAND_LOOP * factor)}): pass'"
+    return f"{sys.executable} -I -S {LOOP_FILE} {round(COMMAND_LOOP * factor)}"
 
 
 def hyperfine(factor: float, directory: Path) -> bool:
     """hyperfine, and the Welch test of its own scripts at 5 %."""
-    runs = round(SIDE_S / 0.036)
+    runs = round(SIDE_S / 0.022)
     words = ["hyperfine", "--style=none", "-N", "--warmup=2", f"--runs={runs}", "--export-json=out.json"]
     done = quiet([*words, command(1.0), command(factor)], directory)
     assert done.returncode == 0, done.stderr
@@ -84,18 +84,15 @@ def pyperf(factor: float, directory: Path) -> bool:
     """pyperf timeit --fast, with fewer processes so that a side takes SIDE_S, and compare_to."""
     words = [sys.executable, "-m", "pyperf", "timeit", "--fast", "-p", "2", "-q"]
     for name, work in (("base", LOOP), ("head", round(LOOP * factor))):
-        done = quiet([*words, "-o", f"{name}.json", f"for _ in range({work}): pass"], directory)
+        done = quiet([*words, "-o", f"{name}.json", "-s", LOOP_SOURCE, f"loop({work})"], directory)
         assert done.returncode == 0, done.stderr
     said = quiet([sys.executable, "-m", "pyperf", "compare_to", "base.json", "head.json"], directory).stdout
     return "slower" in said and "not significant" not in said
 
 
-SAMPLER = """
+SAMPLER = f"""
 import json, sys, time
-def loop(n):
-    for _ in range(n):
-        pass
-n, seconds = int(sys.argv[1]), float(sys.argv[2])
+{LOOP_SOURCE}n, seconds = int(sys.argv[1]), float(sys.argv[2])
 clock = time.perf_counter
 end, calls = clock() + seconds / 4, 0
 while clock() < end:
