@@ -18,7 +18,7 @@ from vprobe import environments
 from vprobe.environments import Launch, Unavailable
 from vprobe.environments.namespaces import user_namespace_allowed
 
-from .test_environments import private_docker  # noqa: F401 - a fixture
+pytestmark = pytest.mark.usefixtures("private_docker")
 
 KINDS = {
     "chroot": ("chroot", "chroot"),
