@@ -29,10 +29,13 @@ _INTEREST = (
 
 @dataclass(frozen=True)
 class Cost:
-    """An arm over all its workloads: suites that cost nothing measurable, what is slower and what faster, the farthest first."""
+    """An arm over all its workloads: suites that cost nothing measurable, all other suites, and what is slower and what faster,
+    the farthest first.
+    """
 
     arm: ArmView
     quiet_suites: tuple[str, ...]
+    open_suites: tuple[str, ...]
     slower: tuple[Comparison, ...]
     faster: tuple[Comparison, ...]
     compared: int
@@ -55,10 +58,11 @@ def cost(view: View, arm: ArmView) -> Cost:
     rows = list(view.ratios(arm))
     suites = dict.fromkeys(suite_of(row.workload) for row in rows)
     quiet = [suite for suite in suites if all(is_quiet(row) for row in rows if suite_of(row.workload) == suite)]
+    loud = [suite for suite in suites if suite not in quiet]
     slower = [row for row in rows if row.verdict is Verdict.SLOWER]
     slower.sort(key=lambda row: -(row.ratio or 0))
     faster = sorted((row for row in rows if row.verdict is Verdict.FASTER), key=lambda row: row.ratio or 0)
-    return Cost(arm, tuple(quiet), tuple(slower), tuple(faster), len(rows))
+    return Cost(arm, tuple(quiet), tuple(loud), tuple(slower), tuple(faster), len(rows))
 
 
 def costs(view: View) -> list[Cost]:
@@ -91,11 +95,6 @@ def workload_words(workload: str, texts: Texts) -> Markup:
 def suite_words(suite: str, texts: Texts) -> Markup:
     """The name of a suite in a sentence."""
     return texts.get(f"suite.{suite}.words") or texts("workload_name", name=suite or "*")
-
-
-def all_quiet(one: Cost) -> bool:
-    """Whether no suite of an arm costs anything measurable."""
-    return not one.slower and len(one.quiet_suites) > 0
 
 
 @dataclass(frozen=True)

@@ -40,11 +40,17 @@ def sentence(one: findings.Cost, texts: Texts) -> Markup:
     if fast:
         return texts("verdict.both" if slow else "verdict.saves", arm=one.arm.name, slow=slow, fast=fast)
     if slow and one.quiet_suites:
-        quiet = texts.joined([findings.suite_words(suite, texts) for suite in one.quiet_suites[:QUIET_NAMED]])
-        return texts("verdict.mixed", arm=one.arm.name, quiet=quiet, slow=slow)
+        return texts("verdict.mixed", arm=one.arm.name, quiet=_suites(one.quiet_suites, texts), slow=slow)
     if slow:
         return texts("verdict.slow", arm=one.arm.name, slow=slow)
-    return texts.count("verdict.quiet" if findings.all_quiet(one) else "verdict.open", one.compared, arm=one.arm.name)
+    if one.quiet_suites and one.open_suites:
+        quiet, rest = _suites(one.quiet_suites, texts), _suites(one.open_suites, texts)
+        return texts("verdict.partly", arm=one.arm.name, quiet=quiet, rest=rest)
+    return texts.count("verdict.open" if one.open_suites else "verdict.quiet", one.compared, arm=one.arm.name)
+
+
+def _suites(suites: Sequence[str], texts: Texts) -> Markup:
+    return texts.joined([findings.suite_words(suite, texts) for suite in suites[:QUIET_NAMED]])
 
 
 def _slow(row: Comparison, texts: Texts) -> Markup:

@@ -53,6 +53,15 @@ def test_a_headline_never_claims_what_noise_hides() -> None:
     """With wide intervals the sentence says that nothing was shown, not that there is nothing."""
     noisy = synthetic_run(4, arms=("bare", "bare-aa", "kvm"), sigma_boot=0.2, workloads=("cpu.zlib", "memory.triad"))
     assert "nor ruled out" in headline(noisy)
+    visits = tuple(
+        replace(visit, samples={arm: replace(one, values=(100.0, 100.1) * 2) for arm, one in visit.samples.items()})
+        if visit.workload == "cpu.zlib"
+        else visit
+        for visit in noisy.visits
+    )
+    assert headline(replace(noisy, visits=visits)) == (
+        "kvm costs nothing measurable for CPU work; for memory access that is left open."
+    )
 
 
 def test_a_run_without_a_base_or_without_samples_still_has_a_headline() -> None:
