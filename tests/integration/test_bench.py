@@ -156,6 +156,7 @@ def test_interrupted_it_ends_with_the_right_code_and_keeps_its_journal(place: Pa
     child.send_signal(number)
     _, said = child.communicate(timeout=30)
     assert child.returncode == code and b"Traceback" not in said
+    assert (b"--resume" in said) == (number == signal.SIGINT)
     assert part.read_bytes().count(b"\n") >= 2 and leftovers(place) == [] and list((place / "tmp").iterdir()) == []
 
 

@@ -28,7 +28,7 @@ from vprobe.measure.advice import advice
 from vprobe.measure.benchmarks import PREFIX, relative_path
 from vprobe.measure.engine import StillOpen, measure
 from vprobe.measure.fingerprint import host_facts
-from vprobe.measure.journal import seed_of
+from vprobe.measure.journal import part_of, seed_of
 from vprobe.measure.plan import BENCHMARKS, PRESETS, Plan
 from vprobe.measure.variants import parse_variants
 from vprobe.model import GateVerdict, RuleResult, Run, Verdict
@@ -375,5 +375,10 @@ def command(**words: Any) -> None:
         show_plan(plan, Console())
         show_advice(plan, probe_host().document(), Console())
         return
-    run = measure_shown(plan, options.output, console, resume=options.resume, still_open=still_open)
+    try:
+        run = measure_shown(plan, options.output, console, resume=options.resume, still_open=still_open)
+    except KeyboardInterrupt:
+        if part_of(options.output).exists():
+            say(console, "what was measured is kept: the same command with --resume goes on")
+        raise
     _finish(run, options.output, options.report, options.as_json, console, options.preset == "felter")
