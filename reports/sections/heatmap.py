@@ -110,7 +110,9 @@ def _column(view: View, arm: ArmView, texts: Texts) -> Column:
         hypervisor=machine.host_note(view.run.probe, texts)
         if arm.role is Role.BASE and arm.virt_class is VirtClass.NONE
         else products.hypervisor_type(arm.environment, texts),
-        explanation=texts.get(f"environment.{arm.environment}") or texts("environment_other", name=arm.environment),
+        explanation=texts.get(f"environment.{arm.environment}")
+        or texts.get(f"environment.{arm.environment.partition(':')[0]}")
+        or texts("environment_other", name=arm.environment),
         class_explanation=texts(f"class.{arm.virt_class or 'unknown'}.words"),
     )
 

@@ -10,7 +10,7 @@ import pytest
 from vprobe.reports.texts import LANGUAGES, entries, texts
 from vprobe.suites import catalog
 
-from vprobe import reports
+from vprobe import environments, reports
 from vprobe.errors import UsageError
 from vprobe.model import GateVerdict, Verdict, VirtClass
 
@@ -62,6 +62,14 @@ def test_every_workload_and_suite_of_ours_has_words(language: str) -> None:
     names = {name.partition("[")[0] for name in catalog()}
     assert {name for name in names if f"workload.{name}" not in known} == set()
     assert {name for name in names if f"suite.{name.partition('.')[0]}.words" not in known} == set()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_environment_of_ours_has_words(language: str) -> None:
+    """What stands after a colon is a host or a variant; the control is no column of its own."""
+    known = entries(language).keys()
+    kinds = {name.partition(":")[0] for name in environments.names()} - {"bare-aa"}
+    assert {kind for kind in kinds if f"environment.{kind}" not in known} == set()
 
 
 def test_what_is_put_into_a_text_is_escaped_and_bounded() -> None:
