@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -59,8 +60,12 @@ def test_a_machine_ends_with_its_bench(kernel: Kernel, how: signal.Signals) -> N
 
 def emulators_of(pid: int) -> list[str]:
     """QEMU's processes among the children of a process."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [child for child in children if Path("/proc", child, "comm").read_text().startswith("qemu")]
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(OSError):  # others come and go
+            if Path("/proc", child, "comm").read_text().startswith("qemu"):
+                found.append(child)
+    return found
 
 
 def wait_for(condition: Callable[[], Any], limit_s: float) -> Any:
