@@ -12,8 +12,10 @@ ORACLES ?= oracles.json
 FUZZ_MINUTES ?= 60
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: help bench test engines lab lab-amdv lab-vtx lab-xen lab-identities lint types wheel oracles validate-engine validate-guest \
-	validate-kvm validate-lifecycle validate-statistics fuzz clean
+LABS   := lab-amdv lab-identities lab-vtx lab-xen
+
+.PHONY: help bench test engines lab $(LABS) lint types wheel oracles validate-engine validate-guest validate-kvm \
+	validate-lifecycle validate-statistics fuzz clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,11 +32,12 @@ test: engines $(VENV)/.installed-dev lint types ## install what the tests need, 
 engines:
 	@tests/install-engines
 
-lab: lab-amdv lab-identities lab-vtx lab-xen ## prove the probe and the guests on virtual machines with AMD-V, VT-x and Xen (docs/labs.md)
+lab: ## prove the probe and the guests on virtual machines with AMD-V, VT-x and Xen (docs/labs.md): half an hour
+$(LABS): ## the benches of one subject; BENCH=NAME one of them, RECORD=1 keeps what they read
 
-lab-amdv lab-vtx lab-xen lab-identities: lab-%: $(VENV)/.installed-dev ## the benches of one subject; BENCH=NAME one of them, RECORD=1 keeps what they read
+lab $(LABS): $(VENV)/.installed-dev
 	@tests/install-engines binutils qemu-system-x86
-	PYTHONPATH=tests $(BIN)/python -m lab --keep build/labs $(if $(RECORD),--record) $(or $(BENCH),$*)
+	PYTHONPATH=tests $(BIN)/python -m lab --keep build/labs $(if $(RECORD),--record) $(or $(BENCH),$(patsubst lab-%,%,$(filter-out lab,$@)))
 
 lint: $(VENV)/.installed-dev ## ruff and clang-format
 	$(BIN)/ruff format --check .

@@ -12,6 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
+from vprobe.environments.guest_kernel import Kernel
+
 from . import document
 from .bench import Bench, Result, perform
 from .benches import comparisons, load
@@ -51,7 +53,8 @@ def main() -> int:
         for bench in chosen:
             print(f"{bench.name:24} {bench.about}")
         return 0
-    results = [_announced(bench, record=options.record, keep=options.keep) for bench in chosen]
+    kernel = distribution_kernel()
+    results = [_announced(bench, kernel, record=options.record, keep=options.keep) for bench in chosen]
     answers = {result.bench.name: result.answer for result in results if result.answer}
     wrong = [result.bench.name for result in results if result.problems]
     for comparison in comparisons():
@@ -59,7 +62,6 @@ def main() -> int:
             wrong += _compared(comparison, answers, options.keep or Path("build/labs"), record=options.record)
     if options.record:
         document.write(everything)
-    wrong = [result.bench.name for result in results if result.problems]
     print(
         f"{len(results)} benches, {sum(result.wall_s for result in results):.0f} s"
         + (f"; wrong: {' '.join(wrong)}" if wrong else ", all as expected")
@@ -67,10 +69,10 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def _announced(bench: Bench, *, record: bool, keep: Path | None) -> Result:
+def _announced(bench: Bench, kernel: Kernel, *, record: bool, keep: Path | None) -> Result:
     """Perform one bench, and say how it went and how long it took."""
     print(f"{bench.name}: {bench.about} …", flush=True)
-    result = perform(bench, distribution_kernel(), keep=record)
+    result = perform(bench, kernel, keep=record)
     if keep and result.answer:
         (keep / bench.name).mkdir(parents=True, exist_ok=True)
         for name, content in {**result.answer.files, "console": result.answer.console.encode()}.items():

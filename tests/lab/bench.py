@@ -10,6 +10,7 @@ import fcntl
 import gzip
 import json
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from vprobe.environments.guest_kernel import Kernel
+from vprobe.errors import VprobeError
 from vprobe.probe.report import decode
 from vprobe.probe.sources.capture import decode_capture
 
@@ -159,10 +161,12 @@ def run(bench: Bench, kernel: Kernel, *, with_tools: bool) -> Answer:
 
         initramfs = guest.write_initramfs(setup, kernel, place / "initramfs", fill)
         wall_s = bench.machine.boot(place, kernel, initramfs, tree if bench.machine.host_root else None)
-        console = (place / "console").read_text(errors="replace")
-        answer = guest.unpack((place / "answer").read_bytes(), console, wall_s)
+        console, sent = (
+            (place / name).read_bytes() if (place / name).exists() else b"" for name in ("console", "answer")
+        )
+        answer = guest.unpack(sent, console.decode("utf-8", "replace"), wall_s)
         if bench.inner_answer:
-            answer.files.update(guest.unpack(answer.files.get(bench.inner_answer, b""), console, wall_s).files)
+            answer.files.update(guest.unpack(answer.files.get(bench.inner_answer, b""), answer.console, wall_s).files)
         return answer
 
 
@@ -191,12 +195,19 @@ def judge(bench: Bench, answer: Answer) -> Problems:
         if not capture:
             problems.append(f"{view}: no capture came back: {answer.text('errors').strip()[-300:]}")
             continue
-        document = document_of(capture)
+        try:
+            document = document_of(capture)
+        except VprobeError as error:
+            problems.append(f"{view}: {error}")
+            continue
         problems += [f"{view}: {text}" for text in disagreements(bench, view, document)]
         if bench.fixture(view).exists():
             recorded = document_of(gzip.decompress(bench.fixture(view).read_bytes()))
             problems += [f"{view}: {text}" for text in unlike(stable(recorded), stable(document))]
-    return problems + (bench.check(answer) if bench.check else [])
+    try:
+        return problems + (bench.check(answer) if bench.check else [])
+    except (KeyError, ValueError, VprobeError) as error:  # of what it looks at, something did not come back whole
+        return [*problems, f"what came back could not be checked: {error!r}"]
 
 
 def disagreements(bench: Bench, view: str, document: Mapping[str, Any]) -> Problems:
@@ -259,13 +270,13 @@ class Result:
 
 
 def perform(bench: Bench, kernel: Kernel, *, keep: bool = False, with_tools: bool = True) -> Result:
-    """Run and judge a bench; with `keep` what it read becomes the record."""
+    """Run and judge a bench; with `keep` what it read becomes the record. What fails is a problem of this bench alone."""
     started, answer = time.monotonic(), None
     try:
         answer = run(bench, kernel, with_tools=with_tools)
         if keep:
             record(bench, answer, kernel)
         problems = judge(bench, answer)
-    except LabError as error:
+    except (LabError, VprobeError, OSError, subprocess.SubprocessError) as error:
         problems = [str(error)]
     return Result(bench, problems, time.monotonic() - started, answer)

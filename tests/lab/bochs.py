@@ -57,7 +57,7 @@ class Bochs:
     vmx_disabled: bool = False  # by the BIOS
     command_line: str = ""
     memory_mib: int = 512
-    limit_s: float = 900
+    limit_s: float = 300
 
     @property
     def host_root(self) -> bool:

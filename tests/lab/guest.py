@@ -6,6 +6,7 @@ The script is one of busybox's shell, as root and process 1's child, with
     vprobe   this checkout's command; $PYTHON: its interpreter; as_user: a command as nobody
     probe    probe VIEW [as_user]: a capture becomes that view's
     load     insmod of a module that the bench named: load kvm_amd nested=1; unload NAME
+    step     says on the console what comes next; probe, tools, vprobe and load do so by themselves
 With the host's root below (read-only, under an overlay in memory) all of the host's programs are there, too, and the tools'.
 """
 
@@ -32,6 +33,8 @@ from .packages import LabError, cache, unpacked
 HOST_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "msr", "cpuid")
 OWN_MODULES = ("msr", "cpuid")
 BEGIN, END = "VPROBE-LAB-BEGIN", "VPROBE-LAB-END"
+STEP = "lab: step:"
+"""Begins a line of the console that says what the script does next: a bench that hangs is reported with the last one."""
 
 INIT = """#!/busybox sh
 /busybox mkdir -p /proc /sys /dev /run /bin; /busybox --install -s /bin
@@ -66,17 +69,20 @@ MAIN = """
 export LAB=/run/lab OUT=/run/lab/out HOME=/run/lab TMPDIR=/tmp
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export {variables} PYTHON={python}
-vprobe() {{ $PYTHON -m vprobe "$@"; }}
-probe() {{ view=$1; shift; "$@" $PYTHON -m vprobe probe --capture - > $OUT/$view.json; }}
+step() {{ echo "{step} $*, begun after $($LAB/busybox cut -d' ' -f1 /proc/uptime) s" > /dev/console; }}
+vprobe() {{ step vprobe $1; $PYTHON -m vprobe "$@"; }}
+probe() {{ step probe $1; view=$1; shift; "$@" $PYTHON -m vprobe probe --capture - > $OUT/$view.json; }}
 as_user() {{ /usr/bin/setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }}
-load() {{ name=$1; shift; $LAB/busybox insmod $LAB/modules/$name.ko "$@"; }}
+load() {{ step load $1; name=$1; shift; $LAB/busybox insmod $LAB/modules/$name.ko "$@"; }}
 unload() {{ $LAB/busybox rmmod $1; }}
 echo "lab: user space after $($LAB/busybox cut -d' ' -f1 /proc/uptime) s"
 cd $OUT
 . $LAB/lab/script > $OUT/output 2> $OUT/errors
 echo "lab: script done after $($LAB/busybox cut -d' ' -f1 /proc/uptime) s"
 $LAB/busybox dmesg > $OUT/dmesg
+step send
 {send}
+step power off
 {power_off}
 $LAB/busybox poweroff -f
 """
@@ -142,7 +148,7 @@ def write_initramfs(setup: Setup, kernel: Kernel, target: Path, fill: Callable[[
         add_python(archive)
     archive.add("init", INIT.format(enter=enter), 0o755)
     send = SEND_SERIAL.format(port=setup.port, begin=BEGIN, end=END)
-    words = {"python": python, "variables": variables, "power_off": setup.power_off}
+    words = {"python": python, "variables": variables, "power_off": setup.power_off, "step": STEP}
     archive.add("lab/main", MAIN.format(send=send, **words))
     archive.add("lab/script", setup.script)
     fill(archive)

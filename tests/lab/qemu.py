@@ -36,7 +36,7 @@ class Qemu:
     devices: tuple[str, ...] = ()
     command_line: str = ""
     xen: Xen | None = None
-    limit_s: float = 600
+    limit_s: float = 240
 
     @property
     def host_root(self) -> bool:

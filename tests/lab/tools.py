@@ -20,7 +20,7 @@ COMMANDS = {
     "lscpu": "lscpu",
 }
 SCRIPT = (
-    "tools() { view=$1; shift\n"
+    "tools() { step tools $1; view=$1; shift\n"
     + "".join(f"  \"$@\" sh -c '{command}' > $OUT/$view.{name} 2>&1\n" for name, command in COMMANDS.items())
     + "}\n"
 )

@@ -28,6 +28,7 @@ unload kvm_amd
 load msr
 load kvm_amd nested=1
 probe nested
+step micro-VM
 $PYTHON $LAB/lab/microvm.py 128 > $OUT/microvm.json
 """
 
@@ -89,7 +90,7 @@ BENCHES = (
     Bench(
         name="amdv-bench",
         about="bare, namespaces, kvm and a nested Linux guest, measured into a report",
-        machine=Qemu(memory_mib=4096, limit_s=3600),
+        machine=Qemu(memory_mib=4096, limit_s=1200),
         script=MEASURE,
         modules=KVM,
         check=measured,

@@ -50,7 +50,7 @@ for needed in irqbypass kvm {needs}; do load $needed; done; load {module} && ech
 for parameter in /sys/module/{module}/parameters/*; do echo "${{parameter##*/}} $(cat $parameter)"; done > $OUT/parameters
 probe kvm; tools kvm
 """
-MICROVM = SCRIPT + "$PYTHON $LAB/lab/microvm.py 4 > $OUT/microvm.json\n"
+MICROVM = SCRIPT + "step micro-VM\n$PYTHON $LAB/lab/microvm.py 4 > $OUT/microvm.json\n"
 """The micro-VM takes an emulated processor a minute: it runs on some of them."""
 
 

@@ -66,7 +66,9 @@ extra = "console=hvc0 quiet panic=-1"
 on_poweroff = "destroy"
 on_crash = "destroy"
 END
+step start the domain
 xl create /run/lab/domain
+step wait for the domain to end
 tries=0
 until ! xl domid bench >/dev/null 2>&1 || [ $tries -ge 300 ]; do sleep 1; tries=$((tries + 1)); done
 cp /run/lab/consoles/guest-bench.log $OUT/domain
@@ -93,7 +95,7 @@ def domain(kind: str, about: str, row: Row, guest_type: str) -> Bench:
     return Bench(
         f"xen-domu-{kind}",
         about,
-        Qemu(cpu="max,-smap,-rdtscp,-xsave", memory_mib=3072, xen=Xen("dom0_mem=1536M,max:1536M"), limit_s=900),
+        Qemu(cpu="max,-smap,-rdtscp,-xsave", memory_mib=3072, xen=Xen("dom0_mem=1536M,max:1536M"), limit_s=600),
         START_DOMAIN.format(type=kind),
         {"domain": row},
         facts={"domain": {"hypervisor.kind": "xen"}},
@@ -154,14 +156,14 @@ BENCHES = (
     Bench(
         "xen-suites-plain",
         "cpu, memory and system in a plain guest of the emulated machine",
-        Qemu(cpu="max,-smap", memory_mib=2048, command_line="tsc=reliable", limit_s=1800),
+        Qemu(cpu="max,-smap", memory_mib=2048, command_line="tsc=reliable", limit_s=900),
         SUITES,
         {"guest": PLAIN},
     ),
     Bench(
         "xen-suites-pv",
         "the same on the same machine, in Xen's first domain",
-        Qemu(cpu="max,-smap", memory_mib=2048, xen=Xen("dom0_mem=1700M,max:1700M"), limit_s=1800),
+        Qemu(cpu="max,-smap", memory_mib=2048, xen=Xen("dom0_mem=1700M,max:1700M"), limit_s=900),
         SUITES,
         {"guest": KEPT._replace(layers="xen (paravirtual), qemu (full-software)", controls=3)},
         boot_modules=MODULES,

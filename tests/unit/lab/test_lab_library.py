@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+import subprocess
+import sys
 import tarfile
 import tempfile
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from lab import bench, tools
-from lab.bench import look_up, unlike
+from lab import __main__ as command
+from lab import bench, guest, tools
+from lab.bench import Bench, look_up, unlike
 from lab.bochs import without_vmx
-from lab.guest import BEGIN, END, Answer, unpack
+from lab.comparison import Comparison
+from lab.guest import BEGIN, END, STEP, Answer, unpack
 from lab.packages import LabError
+from lab.processes import run_to_end, waited_s
+
+from vprobe.environments.guest_kernel import Kernel
 
 SETS_LOCK = b"\xb9\x3a\0\0\0" + b"\x0f\x32" + b"\x83\xc8\x05" + b"\x0f\x30"
 """mov ecx, 0x3A; rdmsr; or eax, 5; wrmsr."""
@@ -92,3 +102,81 @@ def test_directories_of_killed_benches_are_removed(tmp_path: Path, monkeypatch: 
         assert not killed.exists()
         assert first.is_dir() and second.is_dir()
     assert list(tmp_path.iterdir()) == []
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """A machine that is a shell script, run as an emulator is."""
+
+    script: str
+    limit_s: float = 30
+    host_root: bool = False
+    power_off: str = ""
+
+    def boot(self, place: Path, kernel: Kernel, initramfs: Path, tools: Path | None = None) -> float:
+        (place / "answered").write_bytes(said({"v": b"1"}))
+        return run_to_end(["sh", "-c", self.script], place, limit_s=self.limit_s)
+
+
+ANSWERS = "echo up > console; cp answered answer"
+HANGS = f"echo $$ > {{pid}}; printf 'up\\n{STEP} load kvm_amd, begun after 7 s\\r\\nthe last words\\n' > console; exec sleep 1000"
+
+
+def benches(*machines: Scripted) -> dict[str, tuple[Bench, ...]]:
+    """One subject with a bench of each machine."""
+    return {"subject": tuple(Bench(f"bench-{number}", "", one, "", {}) for number, one in enumerate(machines))}
+
+
+def run_benches(monkeypatch: pytest.MonkeyPatch, subjects: dict[str, tuple[Bench, ...]], *words: str) -> int:
+    """The command's exit code with those benches in place of the project's, none of which needs a kernel."""
+    monkeypatch.setattr(sys, "argv", ["lab", *words])
+    monkeypatch.setattr(command, "load", lambda: subjects)
+    monkeypatch.setattr(command, "distribution_kernel", lambda: Kernel(Path("/dev/null"), "0", None))
+    monkeypatch.setattr(command, "comparisons", list)
+    monkeypatch.setattr(tools, "tree", lambda *_: None)
+    monkeypatch.setattr(guest, "write_initramfs", lambda _setup, _kernel, target, _fill: target)
+    return command.main()
+
+
+def test_a_bench_that_hangs_ends_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bench, the step that it was at and its last words are named, its emulator is gone, the next bench runs, exit 1."""
+    hanging = Scripted(HANGS.format(pid=tmp_path / "pid"), limit_s=1)
+    assert run_benches(monkeypatch, benches(hanging, Scripted(ANSWERS))) == 1
+    printed = capsys.readouterr().out
+    assert "did not end within 1 s, at the step 'load kvm_amd, begun after 7 s'" in printed
+    assert "console: the last words" in printed
+    assert printed.endswith("wrong: bench-0\n") and "  as expected after" in printed
+    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+
+
+@pytest.mark.parametrize("script", ["exit 3", "echo noise > console; echo noise > answer", "true"])
+def test_a_bench_that_breaks_leaves_the_others_alone(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An emulator that fails, an answer that is none, nothing at all: one bench is wrong, no traceback."""
+    assert run_benches(monkeypatch, benches(Scripted(script), Scripted(ANSWERS)), "bench-0") == 1
+    assert run_benches(monkeypatch, benches(Scripted(script), Scripted(ANSWERS)), "bench-1") == 0
+
+
+def test_a_comparison_that_is_wrong_fails_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Benches that are right do not hide it: here neither sent a run that could be compared."""
+    subjects = benches(Scripted(ANSWERS), Scripted(ANSWERS))
+    assert run_benches(monkeypatch, subjects) == 0
+    comparison = Comparison("pair", "", plain="bench-0", layered="bench-1", dear={}, same=())
+    monkeypatch.setattr(Comparison, "write", lambda *_: (["too cheap"], []))
+    monkeypatch.setattr(command, "comparisons", lambda: [comparison])
+    assert command.main() == 1
+
+
+def test_time_in_which_another_had_the_processor_does_not_count() -> None:
+    """Of two programs that share one processor each waits while the other runs, and gets all of its own time."""
+    cpu = min(os.sched_getaffinity(0))
+    spin = ["taskset", "-c", str(cpu), sys.executable, "-c", "while True: pass"]
+    with subprocess.Popen(spin) as first, subprocess.Popen(spin) as second:
+        try:
+            time.sleep(1)
+            assert waited_s(first.pid) > 0.2 and waited_s(second.pid) > 0.2
+        finally:
+            first.kill()
+            second.kill()
+    assert waited_s(first.pid) == 0
