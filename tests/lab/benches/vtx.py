@@ -177,7 +177,7 @@ BENCHES = (
     Bench(
         "vtx-ryzen",
         "Ryzen: AMD-V on a machine without a hypervisor bit",
-        Bochs("ryzen", command_line="clearcpuid=221"),
+        Bochs("ryzen"),
         MICROVM.format(module="kvm_amd", needs="ccp"),
         {"bare": RYZEN, "kvm": RYZEN._replace(kvm="usable", backend="kvm_amd")},
         check=amd,
