@@ -236,19 +236,41 @@ static long enter(const char *root) {
     return result;
 }
 
-/* A network interface, by SIOCSIFFLAGS of netdevice(7) on any socket. */
-static long bring_up(const char *name) {
-    struct {
+/* An address in four decimal numbers, in the order of the network. */
+static void parse_address(const char *text, uint8_t *into) {
+    for (int place = 0; *text && place < 4; text++)
+        if (*text == '.')
+            place++;
+        else
+            into[place] = (uint8_t)(into[place] * 10 + (*text - '0'));
+}
+
+/* A network interface by the requests of netdevice(7): its IPv4 address and netmask, where there are any,
+ * then that it is up. */
+static long bring_up(const char *name, const char *address, const char *netmask) {
+    enum { SIOCSIFFLAGS = 0x8914, SIOCSIFADDR = 0x8916, SIOCSIFNETMASK = 0x891c };
+    struct request {
         char name[16];
-        short flags;
-        char rest[22];
-    } request = {{0}, 1 /* IFF_UP */, {0}};
-    long fd = call(SYS_socket, 1 /* AF_UNIX */, 2 /* SOCK_DGRAM */, 0, 0, 0), result;
+        uint16_t word; /* flags, or the family of the address */
+        uint8_t port[2], address[4], rest[16];
+    } request = {{0}, 2 /* AF_INET */, {0}, {0}, {0}}, mask;
+    long fd = call(SYS_socket, address ? 2 /* AF_INET */ : 1 /* AF_UNIX */, 2 /* SOCK_DGRAM */, 0, 0, 0);
+    long result = 0;
 
     if (fd < 0)
         return fd;
     memcpy(request.name, name, length(name) < 15 ? length(name) : 15);
-    result = call(SYS_ioctl, fd, 0x8914 /* SIOCSIFFLAGS */, (long)&request, 0, 0);
+    if (address) {
+        memcpy(&mask, &request, sizeof(mask));
+        parse_address(address, request.address);
+        parse_address(netmask, mask.address);
+        result = call(SYS_ioctl, fd, SIOCSIFADDR, (long)&request, 0, 0);
+        if (!result)
+            result = call(SYS_ioctl, fd, SIOCSIFNETMASK, (long)&mask, 0, 0);
+    }
+    request.word = 1; /* IFF_UP */
+    if (!result)
+        result = call(SYS_ioctl, fd, SIOCSIFFLAGS, (long)&request, 0, 0);
     call(SYS_close, fd, 0, 0, 0, 0);
     return result;
 }
@@ -281,6 +303,23 @@ static long mount_disk(const char *target, const char *file) {
     return -ENOENT;
 }
 
+static long open_retrying(const char *path) {
+    long fd = call(SYS_open, (long)path, O_RDWR, 0, 0, 0);
+
+    for (int tries = 0; fd < 0 && tries < RETRIES; tries++) {
+        doze();
+        fd = call(SYS_open, (long)path, O_RDWR, 0, 0, 0);
+    }
+    return fd;
+}
+
+/* Wait for a device. */
+static long find(const char *path) {
+    long fd = open_retrying(path);
+
+    return fd < 0 ? fd : call(SYS_close, fd, 0, 0, 0, 0);
+}
+
 static void do_step(char **words, int count) {
     long result = -22; /* EINVAL */
     const char *verb = words[0];
@@ -299,22 +338,14 @@ static void do_step(char **words, int count) {
         result = call(SYS_sethostname, (long)words[1], (long)length(words[1]), 0, 0, 0);
     else if (same(verb, "disk") && count == 3)
         result = mount_disk(words[1], words[2]);
-    else if (same(verb, "up") && count == 2)
-        result = bring_up(words[1]);
+    else if (same(verb, "up") && (count == 2 || count == 4))
+        result = bring_up(words[1], count > 2 ? words[2] : 0, words[3]);
+    else if (same(verb, "find") && count == 2)
+        result = find(words[1]);
     else if (same(verb, "enter") && count == 2)
         result = enter(words[1]);
     if (result < 0)
         fail(verb, count > 2 && !same(verb, "write") ? words[2] : words[1], result);
-}
-
-static long open_retrying(const char *path) {
-    long fd = call(SYS_open, (long)path, O_RDWR, 0, 0, 0);
-
-    for (int tries = 0; fd < 0 && tries < RETRIES; tries++) {
-        doze();
-        fd = call(SYS_open, (long)path, O_RDWR, 0, 0, 0);
-    }
-    return fd;
 }
 
 /* Run the program of /arguments on a device as its standard input and output; the guest ends with it. */

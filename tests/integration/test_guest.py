@@ -6,19 +6,21 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from vprobe import environments
-from vprobe.environments import guest, guest_kernel, initramfs, sessions
+from vprobe import environments, runfile
+from vprobe.environments import guest, guest_kernel, initramfs, peer, sessions
 from vprobe.environments.guest import GuestSession, LinuxGuest
 from vprobe.errors import RunError
 from vprobe.measure import sessions as measuring
 from vprobe.measure.guests import Guests
+from vprobe.measure.links import links
 from vprobe.measure.plan import NO_VARIANT, PlannedArm
 from vprobe.measure.protocol import CommandReply, Reply
 from vprobe.measure.sessions import Site, Started, started
@@ -109,8 +111,75 @@ def test_a_guest_is_kept_over_boots() -> None:
         boots = []
         for number in range(3):
             guests.begin_boot(number)
-            boots.append(guests.launched(arm(tcg()), place, 0).greeted().hello.evidence["boot_id"])
+            with links((0,), wanted=False) as linked:
+                one = guests.launched(arm(tcg()), place, 0, linked)
+                boots.append(one.greeted().hello.evidence["boot_id"])
     assert boots[0] == boots[1] != boots[2]
+
+
+def bench_command(*arguments: str) -> list[str]:
+    """`vprobe bench` of a guest's disk and network, as a user runs it."""
+    selected = ("--select", "network.round_trip", "--select", "storage.random_read[*")
+    return [sys.executable, "-m", "vprobe", "bench", *selected, *arguments]
+
+
+def processes_of(directory: Path) -> dict[int, str]:
+    """Command lines of the processes that have a directory as TMPDIR. A network namespace ends with those that are in it."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"TMPDIR={directory}\0".encode() in (process / "environ").read_bytes():
+                found[int(process.name)] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return found
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_storage_and_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both suites in a guest that is kept over two boots, on virtio devices; nothing of disk and tap is left."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    command = bench_command("--env", "bare,qemu-tcg", "--boots", "2", "-o", "run.json")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    run = runfile.load(tmp_path / "run.json")
+    assert run.skipped == ()
+    assert {(visit.boot, visit.workload) for visit in run.visits} == {
+        (boot, name) for boot in (0, 1) for name in ("network.round_trip", "storage.random_read[4KiB]")
+    }
+    for visit in run.visits:
+        assert set(visit.samples) == {"bare", "bare-aa", "qemu-tcg"}
+        assert visit.guest_boot == 0
+    assert run.environments[-1].evidence["devices"] == {
+        "storage": "virtio_blk on virtio-pci", "network": "virtio_net on virtio-pci",
+    }  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    assert processes_of(tmp_path) == {}
+
+
+@pytest.mark.root
+def test_a_killed_run_leaves_neither_disk_nor_tap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGKILL of vprobe while its guest has both: QEMU, the other end of the tap, namespace and files go by themselves."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    command = bench_command("--env", "bare,qemu-tcg", "-o", str(tmp_path / "run.json"))
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: any("tap,id=link" in line for line in processes_of(temporary).values()))
+            assert any(f"{peer.__file__} " in line and " tap" in line for line in processes_of(temporary).values())
+            assert list(temporary.rglob("disk-s-*"))
+        finally:
+            process.kill()
+    wait_for(lambda: not processes_of(temporary) and not list(temporary.iterdir()))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Until it holds, for a bounded time."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_panic_shows_the_consoles_last_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,17 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Disk:
+    """A file of the host's that a guest gets as a block device of its own, to measure storage on.
+
+    It does not exist yet. `direct`: whether its file system has O_DIRECT, by which the page cache is passed by.
+    """
+
+    file: Path
+    direct: bool
+
+
+@dataclass(frozen=True)
 class Launch:
     """What to start behind the boundary.
 
@@ -89,7 +100,8 @@ class Launch:
 
     `variables` are set wherever it runs; `host_variables`, the user's own, only on this machine.
     `agent`: the agent's options, where `argv` runs vprobe's agent; an environment that does not show the host's files brings
-    the agent there by itself (see shipment). `cpus`: how many CPUs are measured.
+    the agent there by itself (see shipment). `cpus`: how many CPUs are measured. `disk`, where storage is measured, is made
+    and used by environments that take a block device and not a file of the scratch directory.
     """
 
     argv: tuple[str, ...]
@@ -103,6 +115,7 @@ class Launch:
     host_variables: Mapping[str, str] = field(default_factory=dict)
     network_namespace: Path | None = None
     cpus: int = 1
+    disk: Disk | None = None
 
 
 class Session(Protocol):
@@ -171,6 +184,7 @@ class Environment(Protocol):
         """What its agent offers to workloads: "os", "python", "kernels", "microvm", "commands", "storage", "network".
 
         "boots": a session boots a kernel of its own, which takes seconds: it is kept over several boots of a run.
+        An environment may also have `lacks`, a mapping from what it does not offer to a reason of its own for that.
         """
 
     @property

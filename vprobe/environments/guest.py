@@ -5,21 +5,26 @@ over 9p under an overlay whose upper layer is in its memory, and runs the agent 
 interpreter. The agent's channel is a virtio-serial port that QEMU connects to its own standard input and output, so that the
 supervisor treats QEMU as any other engine. What the kernel says on its console is QEMU's standard error.
 
-Words after a colon, joined by "+", vary the machine: `qemu-tcg:emulated` has a disk controller and a clock as real machines
-have, and hides KVM, so that the guest's kernel uses none of KVM's paravirtual features. The agent's channel and the root
-stay on virtio in every variety: they are never inside what is timed. `hugepages` takes the memory from the host's reserved
-huge pages.
+Storage is measured on a raw file in the scratch directory that the guest gets as a disk, the network over a tap in the network
+namespace that QEMU is started in (see network.py). Both are there only in runs that measure them.
+
+Words after a colon, joined by "+", vary the machine: `qemu-tcg:emulated` has a disk controller, a network card and a clock as
+real machines have, and hides KVM, so that the guest's kernel uses none of KVM's paravirtual features. The agent's channel and
+the root stay on virtio in every variety: they are never inside what is timed. `hugepages` takes the memory from the host's
+reserved huge pages.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from vprobe.environments import (
@@ -32,6 +37,7 @@ from vprobe.environments import (
     guest_kernel,
     guest_trial,
     initramfs,
+    peer,
     process,
     trial,
 )
@@ -41,6 +47,7 @@ from vprobe.environments.kvm import create_vm, refused
 from vprobe.environments.qemu_monitor import Monitor
 from vprobe.errors import RunError, UsageError
 from vprobe.model import VirtClass
+from vprobe.suites.storage import lay_out
 
 PROGRAM = "qemu-system-x86_64"
 PACKAGE = "qemu-system-x86"
@@ -50,9 +57,11 @@ DATA_DIRECTORIES = ("share/qemu", "share/seabios", "share/qemu-firmware")
 
 MODULES = ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay")
 BLOCK_MODULES = {"virtio": ("virtio_blk",), "emulated": ("ahci", "sd_mod")}
+CARD_MODULES = {"virtio": ("virtio_net",), "emulated": ("e1000",)}
 IMAGE_MODULES = ("crc32c_generic", "ext4", "xfs")
 """The first has to be there before the others, which do not say so as they should. Not btrfs: its RAID code times itself."""
 WORDS = ("emulated", "hugepages")
+CAPABILITIES = frozenset({"os", "python", "kernels", "commands", "storage", "network", "boots"})
 
 MEBIBYTE = 1 << 20
 MEMORY_MIB = 2048
@@ -66,6 +75,9 @@ TROUBLE = re.compile(r"Kernel panic|BUG:|Oops:|Out of memory")
 HOST, LAYER, ROOT = "/host", "/layer", "/root"
 IMAGE = "/run/vprobe-image"
 SHARE, PORT = "vprobe-host", "/dev/vport0p1"
+DISK_DEVICES = {"virtio": "/dev/vda", "emulated": "/dev/sda"}
+CARDS = {"virtio": "virtio-net-pci", "emulated": "e1000"}
+CARD_DEVICE = "eth0"
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,11 @@ class Machine:
     disk: Path | None = None
     emulated: bool = False
     hugepages: bool = False
+
+    @property
+    def devices(self) -> str:
+        """Which devices it has to be measured on: a row of the tables above."""
+        return "emulated" if self.emulated else "virtio"
 
 
 class GuestSession(process.ProcessSession):
@@ -192,18 +209,40 @@ def image_format(disk: Path) -> str:
         return "qcow2" if file.read(4) == b"QFI\xfb" else "raw"
 
 
-def drive(path: Path, image: str, number: int, *, emulated: bool, read_only: bool) -> tuple[str, ...]:
-    """A disk of the guest: virtio-blk, or a disk on an AHCI controller. What may be written to goes past the page cache.
+def drive(path: Path, image: str, mode: str, *, emulated: bool) -> tuple[str, ...]:
+    """The disk of the guest: virtio-blk, or a disk on an AHCI controller. `mode`: more of QEMU's options of a drive."""
+    options = f"if=none,id=disk,format={image},{mode},file={escaped(str(path))}"
+    devices = (
+        ("-device", "ich9-ahci,id=ahci", "-device", "ide-hd,bus=ahci.0") if emulated else ("-device", "virtio-blk-pci")
+    )
+    return ("-drive", options, *devices[:-1], f"{devices[-1]},drive=disk")
 
-    A SATA disk cannot be read-only: what is written to it goes to a file without a name, and not to the image.
+
+def disk(machine: Machine, launch: Launch) -> tuple[str, ...]:
+    """QEMU's options for the user's image, which is never written to, or for the disk that storage is measured on.
+
+    That one goes past the host's page cache where the others' files do. A SATA disk cannot be read-only: what is written to
+    it goes to a file without a name, and not to the image.
     """
-    mode = "cache=none" if not read_only else "snapshot=on" if emulated else "readonly=on"
-    options = f"if=none,id=disk{number},format={image},{mode},file={escaped(str(path))}"
-    device = f"ide-hd,bus=ahci.{number}" if emulated else "virtio-blk-pci"
-    return ("-drive", options, "-device", f"{device},drive=disk{number}")
+    if machine.disk is not None:
+        mode = "snapshot=on" if machine.emulated else "readonly=on"
+        return drive(machine.disk, image_format(machine.disk), mode, emulated=machine.emulated)
+    if launch.disk is not None:
+        mode = "cache=none" if launch.disk.direct else "cache=writeback"
+        return drive(launch.disk.file, "raw", mode, emulated=machine.emulated)
+    return ()
 
 
-def arguments(machine: Machine, accelerator: str, image: Path, launch: Launch, disks: Sequence[str]) -> tuple[str, ...]:
+def card(machine: Machine) -> tuple[str, ...]:
+    """QEMU's options for a network card on the tap of the namespace that it is started in.
+
+    Without vhost: its thread in the kernel would be on no CPU of ours, and the software-emulated guest cannot have it.
+    """
+    tap = f"tap,id=link,ifname={peer.DEVICE},script=no,downscript=no"
+    return ("-netdev", tap, "-device", f"{CARDS[machine.devices]},netdev=link,romfile=")
+
+
+def arguments(machine: Machine, accelerator: str, image: Path, launch: Launch) -> tuple[str, ...]:
     """QEMU's command line. Its paused start (-S) is ended by the monitor, so that the phases of a boot can be told apart."""
     program = machine.qemu or trial.find(PROGRAM) or PROGRAM
     model = "max" if accelerator == "tcg" else "host"
@@ -229,13 +268,22 @@ def arguments(machine: Machine, accelerator: str, image: Path, launch: Launch, d
         *("-chardev", "file,id=console,path=/dev/fd/2", "-serial", "chardev:console"),
         *("-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"),
         *("-device", f"virtio-9p-pci,fsdev=host,mount_tag={SHARE}"),
-        *(("-device", "ich9-ahci,id=ahci") if machine.emulated and disks else ()),
-        *disks,
+        *disk(machine, launch),
+        *(card(machine) if launch.network_namespace else ()),
     )
 
 
-def root_steps(launch: Launch, image: Sequence[Step] = ()) -> tuple[Step, ...]:
-    """From the kernel's empty root to the host's under an overlay, with what a Linux system has mounted."""
+def device_steps(machine: Machine, launch: Launch) -> tuple[Step, ...]:
+    """Wait for the disk that storage is measured on, and bring up the network card."""
+    netmask = str(IPv4Network((peer.INSIDE_ADDRESS, peer.PREFIX_BITS), strict=False).netmask)
+    return (
+        *([("find", DISK_DEVICES[machine.devices])] if launch.disk else []),
+        *([("up", CARD_DEVICE, peer.INSIDE_ADDRESS, netmask)] if launch.network_namespace else []),
+    )
+
+
+def root_steps(launch: Launch, more: Sequence[Step] = ()) -> tuple[Step, ...]:
+    """From the kernel's empty root to the host's under an overlay, with what a Linux system has mounted, and more."""
     upper, work = f"{LAYER}/upper", f"{LAYER}/work"
     nodes = str(MS_NOSUID)
     place = launch.working_directory or launch.scratch
@@ -265,7 +313,7 @@ def root_steps(launch: Launch, image: Sequence[Step] = ()) -> tuple[Step, ...]:
         ("mount", "devpts", f"{ROOT}/dev/pts", "devpts", nodes, "mode=0620,ptmxmode=0666"),
         *(("mount", "tmpfs", f"{ROOT}/{path}", "tmpfs", nodes, "mode=1777") for path in ("dev/shm", "tmp", "run")),
         *binds,
-        *image,
+        *more,
         ("mkdir", f"{ROOT}{launch.scratch}"),
         ("name", "vprobe"),
         ("up", "lo"),
@@ -287,6 +335,25 @@ def image_steps(launch: Launch) -> tuple[Step, ...]:
     )
 
 
+@functools.cache
+def lacks(machine: Machine) -> Mapping[str, str]:
+    """Capabilities that a guest does not have, each with the reason: a second disk, or the driver of a device."""
+    found = {}
+    if machine.disk is not None:
+        found["storage"] = "has the image of --disk as its disk: storage is measured without it"
+    kernel = None
+    with contextlib.suppress(UsageError):
+        kernel = guest_kernel.find(machine.kernel)
+    if kernel is None:
+        return found  # availability says so
+    for capability, names in (("storage", BLOCK_MODULES), ("network", CARD_MODULES)):
+        try:
+            kernel.resolve(names[machine.devices])
+        except UsageError as error:
+            found.setdefault(capability, f"{error.message}, the driver of what it would be measured on")
+    return found
+
+
 @dataclass(frozen=True)
 class LinuxGuest:
     """A whole Linux of its own in QEMU."""
@@ -299,8 +366,16 @@ class LinuxGuest:
     def virt_class(self) -> VirtClass:
         return VirtClass.FULL_HARDWARE if self.accelerator == "kvm" else VirtClass.FULL_SOFTWARE
 
-    capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "commands", "boots"})
     boundary: frozenset[str] = frozenset({"boot_id", "root_mount"})
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return CAPABILITIES - self.lacks.keys()
+
+    @property
+    def lacks(self) -> Mapping[str, str]:
+        """Reasons of its own for what it does not offer."""
+        return lacks(self.machine)
 
     def availability(self) -> Available | Unavailable:
         if platform.machine() != "x86_64":
@@ -317,7 +392,7 @@ class LinuxGuest:
                 return refused(error)
         try:
             kernel = self.kernel()
-            kernel.resolve(self.module_names())
+            kernel.resolve(self.module_names(storage=False, network=False))
         except UsageError as error:
             return Unavailable(error.message, error.hint)
         if self.accelerator == "kvm":
@@ -327,7 +402,7 @@ class LinuxGuest:
         return Available(f"qemu {trial.version(program)}, Linux {kernel.release}")
 
     def agent_options(self) -> Mapping[str, str]:
-        return {"command_root": IMAGE} if self.machine.disk else {}
+        return {"command_root": IMAGE} if self.machine.disk else {"storage": DISK_DEVICES[self.machine.devices]}
 
     def kernel(self) -> Kernel:
         """The kernel to boot. UsageError where there is none."""
@@ -336,32 +411,39 @@ class LinuxGuest:
             raise UsageError("there is no kernel for guests", "vprobe guest prepare --yes, or --kernel FILE")
         return kernel
 
-    def module_names(self) -> tuple[str, ...]:
-        """The modules that the guest needs."""
-        if self.machine.disk is None:
-            return MODULES
-        return (*MODULES, *BLOCK_MODULES["emulated" if self.machine.emulated else "virtio"], *IMAGE_MODULES)
-
-    def disks(self) -> tuple[str, ...]:
-        """QEMU's options for the user's image, which is never written to."""
-        disk = self.machine.disk
+    def module_names(self, *, storage: bool, network: bool) -> tuple[str, ...]:
+        """The modules that the guest needs, to be measured on a disk and over a card where it is."""
+        devices, image = self.machine.devices, self.machine.disk is not None
         return (
-            () if disk is None else drive(disk, image_format(disk), 0, emulated=self.machine.emulated, read_only=True)
+            *MODULES,
+            *(BLOCK_MODULES[devices] if storage or image else ()),
+            *(IMAGE_MODULES if image else ()),
+            *(CARD_MODULES[devices] if network else ()),
         )
 
     def start(self, launch: Launch) -> GuestSession:
+        if launch.disk is None or "storage" not in self.capabilities:
+            return self._start(replace(launch, disk=None))
+        try:
+            lay_out(str(launch.disk.file))
+            return self._start(launch)
+        finally:
+            # QEMU holds it open: the disk goes with QEMU, however that ends.
+            launch.disk.file.unlink(missing_ok=True)
+
+    def _start(self, launch: Launch) -> GuestSession:
         kernel = self.kernel()
         image = guest_kernel.quick_image(kernel)
         run = Program(
             PORT, launch.argv, process.agent_variables(launch), str(launch.working_directory or launch.scratch)
         )
-        built = initramfs.build(
-            kernel.resolve(self.module_names()),
-            root_steps(launch, image_steps(launch) if self.machine.disk else ()),
-            run,
-        )
+        modules = self.module_names(storage=launch.disk is not None, network=launch.network_namespace is not None)
+        more = (*device_steps(self.machine, launch), *(image_steps(launch) if self.machine.disk else ()))
+        built = initramfs.build(kernel.resolve(modules), root_steps(launch, more), run)
         (launch.session_dir / "initramfs").write_bytes(built)
-        argv = arguments(self.machine, self.accelerator, image, launch, self.disks())
+        argv = arguments(self.machine, self.accelerator, image, launch)
+        if launch.network_namespace:
+            argv = (trial.find("nsenter") or "nsenter", f"--net={launch.network_namespace}", "--", *argv)
         instructions = process.Instructions(argv=argv, variables=process.engine_variables(launch))
         # The guest's memory is the limit; QEMU's own comes on top of it.
         limited = replace(launch, limits=Limits(cpus=launch.limits.cpus))

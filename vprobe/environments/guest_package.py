@@ -27,6 +27,8 @@ UNUSED = (
     *("drivers/usb", "drivers/hwmon", "drivers/mfd", "drivers/regulator", "drivers/bluetooth", "drivers/mtd"),
 )
 """Directories of a package's modules that no guest of QEMU has the hardware for: three quarters of its size."""
+USED = ("drivers/net/ethernet/intel/e1000",)
+"""Directories below those that one has it for."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,7 @@ def prepare(what: Offer) -> Path:
 def drop_unused(root: Path) -> None:
     """Remove the modules for hardware that no guest has, and the documentation."""
     for kernel in [*root.glob("lib/modules/*/kernel"), *root.glob("usr/lib/modules/*/kernel")]:
-        for name in UNUSED:
-            shutil.rmtree(kernel / name, ignore_errors=True)
+        for module in (path for name in UNUSED for path in (kernel / name).rglob("*.ko*")):
+            if not any(module.is_relative_to(kernel / name) for name in USED):
+                module.unlink()
     shutil.rmtree(root / "usr/share", ignore_errors=True)

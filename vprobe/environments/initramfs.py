@@ -76,7 +76,8 @@ class Program:
 
 Step = tuple[str, ...]
 """A verb of guest_init.c and its words: ("mkdir", PATH), ("mount", SOURCE, TARGET, TYPE, FLAGS, DATA), ("await", … as mount,
-tried until the device is there), ("load", FILE), ("write", FILE, TEXT), ("link", TO, PATH), ("name", HOST), ("enter", ROOT)."""
+tried until the device is there), ("load", FILE), ("write", FILE, TEXT), ("link", TO, PATH), ("name", HOST), ("enter", ROOT),
+("find", DEVICE), ("disk", TARGET, FILE) and ("up", INTERFACE, ADDRESS, NETMASK), the latter two or none."""
 
 
 def build(modules: Iterable[Module], steps: Sequence[Step], run: Program) -> bytes:

@@ -24,6 +24,11 @@ class QemuUser:
     capabilities: frozenset[str] = frozenset({"os", "python", "kernels", "storage"})
     boundary: frozenset[str] = frozenset({"cpuid_signature"})
 
+    @property
+    def lacks(self) -> Mapping[str, str]:
+        """Reasons of its own for what it does not offer."""
+        return {"commands": "what the agent executes anew would run on the CPU itself, and not in the emulator"}
+
     def availability(self) -> Available | Unavailable:
         if platform.machine() != "x86_64":
             return Unavailable(f"vprobe emulates x86-64 programs, and this one is built for {platform.machine()}", "")

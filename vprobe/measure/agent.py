@@ -293,6 +293,8 @@ class Agent:
             with native.MicroVM(0, 4096, self.nonce) as machine:
                 seen["microvm"] = machine.evidence()
         init_ns = os.environ.get("VPROBE_INIT_NS", "")  # of a guest of vprobe's own
+        if init_ns:
+            seen["devices"] = evidence.guest_devices(self.place["storage"])
         return {
             "hello": 1,
             "pid": os.getpid(),

@@ -293,14 +293,15 @@ class Engine:
         due = [arm for arm in self.plan.arms if with_guests or not is_guest(arm.environment)]
         slow = any(is_guest(arm.environment) for arm in due)
         arms = {arm.name: arm for arm in due}
+        site = replace(self.site, direct="")  # nothing is measured on a disk of these sessions, and none is made
         if group is whole_sessions.LIVES:
             rows, orders = self._orders("lifecycle", number, due, 1 if slow else self.plan.preset.lifecycle_rounds)
             found, skipped = whole_sessions.measure_lifecycle(
-                arms, orders, self.site, this.bare_evidence, memory=whole_sessions.MEMORY in tasks
+                arms, orders, site, this.bare_evidence, memory=whole_sessions.MEMORY in tasks
             )
         else:
             rows, orders = self._orders("density", number, due, 1)
-            found, skipped = whole_sessions.measure_density(arms, orders[0], self.site, this.bare_evidence)
+            found, skipped = whole_sessions.measure_density(arms, orders[0], site, this.bare_evidence)
         noise = watch.end(None)
         new = [skip for skip in skipped if skip.workload in tasks and skip not in self.skipped]
         self.skipped += new
@@ -398,7 +399,9 @@ def _site(plan: Plan, tick_ns: float) -> Iterator[Site]:
     # A command of the user's own gets the user's variables; workloads of ours must not depend on them.
     own = {name: value for name, value in os.environ.items() if name != "TMPDIR"} if plan.has_command else {}
     with open_run(plan.scratch) as directory:
-        yield Site(directory, plan.working_directory, tick_ns, own, plan.has_network, len(plan.cpus), plan.limits)
+        yield Site(
+            directory, plan.working_directory, tick_ns, own, plan.has_network, len(plan.cpus), plan.limits, plan.direct
+        )
 
 
 def measure(

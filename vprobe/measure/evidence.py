@@ -70,6 +70,22 @@ def connection() -> str | None:
     return hashlib.sha256(said.encode()).hexdigest()[:16] if said else None  # no addresses: run files are shown around
 
 
+def drivers(device: str) -> str:
+    """The drivers of a device in sysfs, each on the next, "" for none: "virtio_blk on virtio-pci"."""
+    path, names = os.path.realpath(device), []
+    while path.startswith("/sys/devices/"):
+        if os.path.islink(f"{path}/driver"):
+            names.append(os.path.basename(os.readlink(f"{path}/driver")))
+        path = os.path.dirname(path)
+    return " on ".join(names)
+
+
+def guest_devices(storage: str) -> dict[str, str]:
+    """What a guest of vprobe's own has to be measured on: the drivers of its disk and of its network cards."""
+    paths = {"storage": f"/sys/class/block/{os.path.basename(storage)}", "network": "/sys/class/net/eth0"}
+    return {name: drivers(path) for name, path in paths.items() if os.path.exists(path)}
+
+
 def boundary() -> dict[str, Any]:
     """What tells one place from another. Keys that cannot be read hold None."""
     root = os.stat("/")

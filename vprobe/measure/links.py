@@ -30,6 +30,11 @@ class Links:
         link = self.by_arm.get(arm.name)
         return link.namespace if link else None
 
+    def take_over(self, others: Links) -> None:
+        """Count the links of guests among these, though they are not closed with them."""
+        self.by_arm |= others.by_arm
+        self.missing |= others.missing
+
     def after_start(self, arm: PlannedArm, evidence: Mapping[str, Any]) -> dict[str, str | int] | None:
         """What the arm's agent is to be told of its link; None for nothing. `evidence`: what it sees around itself."""
         kind = kind_of(arm.environment.name)

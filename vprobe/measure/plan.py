@@ -157,6 +157,11 @@ class Plan:
         return any(NETWORK in task.needs for task in self.tasks)
 
     @property
+    def direct(self) -> str:
+        """How the scratch directory takes O_DIRECT (StorageFacts), where a workload is measured on it; "" where none is."""
+        return next((str(task.record.parameters["direct"]) for task in self.tasks if STORAGE in task.needs), "")
+
+    @property
     def has_command(self) -> bool:
         """Whether a command of the user's own is measured."""
         return any(task.name in (COMMAND, BENCHMARKS) for task in self.tasks)
@@ -318,10 +323,11 @@ def benchmarks_task(path: str) -> Task:
 
 def missing_capability(task: Task, environment: Environment) -> str | None:
     """Why an environment cannot run a task, or None."""
+    own: Mapping[str, str] = getattr(environment, "lacks", {})
     for need in sorted(task.needs - offers(environment)):
         if getattr(environment, "image", None) is not None:
             return "in an image of the user's own only commands can be compared"
-        return REASONS[need].format(environment=environment.name)
+        return own.get(need) or REASONS[need].format(environment=environment.name)
     return None
 
 

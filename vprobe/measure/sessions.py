@@ -18,14 +18,15 @@ import msgspec
 
 import vprobe
 from vprobe import suites
-from vprobe.environments import Environment, Launch, Limits, Session
+from vprobe.environments import Disk, Environment, Launch, Limits, Session
 from vprobe.environments.sessions import RunDirectory
 from vprobe.errors import RunError
 from vprobe.measure.channel import Channel
-from vprobe.measure.links import links
+from vprobe.measure.links import Links, links
 from vprobe.measure.plan import BASE, PlannedArm
 from vprobe.measure.priority import raise_priority, raised
 from vprobe.measure.protocol import EvidenceReply, Hello, ProbeReply, Reply
+from vprobe.suites.storage import NOT_DIRECT
 
 HELLO_TIMEOUT_S = 60.0
 REQUEST_TIMEOUT_S = 30.0
@@ -54,6 +55,7 @@ class Site:
     network: bool = False  # whether arms are to be linked with the host side
     cpus: int = 1  # how many are measured
     limits: Limits = field(default_factory=Limits)
+    direct: str = ""  # how the scratch directory takes O_DIRECT, where storage is measured; "" where it is not
 
 
 def code_paths() -> tuple[Path, ...]:
@@ -75,6 +77,8 @@ def make_launch(
     """
     nonce = secrets.randbits(96)
     place = arm.variant.tree or site.working_directory
+    session_dir = site.run.new_session()
+    disk = Disk(site.run.scratch / f"disk-{session_dir.name}", site.direct != NOT_DIRECT) if site.direct else None
     options = json.dumps(
         {
             "storage": str(site.run.scratch / f"storage-{place_in_order}"),
@@ -86,7 +90,7 @@ def make_launch(
     )
     launch = Launch(
         argv=(sys.executable, "-m", "vprobe.measure.agent", options),
-        session_dir=site.run.new_session(),
+        session_dir=session_dir,
         scratch=site.run.scratch,
         variables=arm.variant.variables,
         host_variables=site.variables,
@@ -96,6 +100,7 @@ def make_launch(
         working_directory=place,
         network_namespace=network_namespace,
         cpus=site.cpus,
+        disk=disk,
     )
     return launch, nonce
 
@@ -216,8 +221,8 @@ class Answering(Protocol):
 class Keeper(Protocol):
     """Who keeps guests over several boots: vprobe.measure.guests."""
 
-    def launched(self, arm: PlannedArm, site: Site, place_in_order: int) -> Answering:
-        """A fresh agent in the arm's guest."""
+    def launched(self, arm: PlannedArm, site: Site, place_in_order: int, linked: Links) -> Answering:
+        """A fresh agent in the arm's guest, whose link with the host side joins those of the boot."""
 
 
 @contextlib.contextmanager
@@ -241,7 +246,7 @@ def boot(
         waiting: dict[str, Answering] = {}
         for place_in_order, name in enumerate(order):  # each starts while others do: that takes longer than measuring
             if keeper is not None and name in kept:
-                waiting[name] = keeper.launched(by_name[name], site, place_in_order)
+                waiting[name] = keeper.launched(by_name[name], site, place_in_order, linked)
                 continue
             namespace = linked.before_start(by_name[name])
             waiting[name] = stack.enter_context(launched(by_name[name], site, place_in_order, namespace))

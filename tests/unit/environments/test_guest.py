@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vprobe import environments
-from vprobe.environments import Launch, guest
+from vprobe.environments import Disk, Launch, guest, guest_kernel
 from vprobe.environments.guest import GuestSession, LinuxGuest, Machine
 from vprobe.errors import UsageError
 
 
-def command(machine: Machine, accelerator: str = "tcg") -> str:
+def command(machine: Machine, accelerator: str = "tcg", **more: Any) -> str:
     """QEMU's command line as one text."""
-    launch = Launch((), Path("/tmp/a,b"), Path("/tmp"), cpus=2)
-    return " ".join(guest.arguments(machine, accelerator, Path("/k"), launch, ()))
+    launch = Launch((), Path("/tmp/a,b"), Path("/tmp"), cpus=2, **more)
+    return " ".join(guest.arguments(machine, accelerator, Path("/k"), launch))
 
 
 def test_commas_in_paths_do_not_become_options() -> None:
@@ -33,6 +34,35 @@ def test_varieties() -> None:
     plain = command(Machine(), "kvm")
     assert "kvm=off" not in plain and "hpet" not in plain and "hugetlb" not in plain
     assert "-smp 2" in plain
+
+
+def test_a_disk_and_a_card_only_where_they_are_measured() -> None:
+    """A run of other workloads has neither; the page cache is passed by where the other arms pass it by, too."""
+    plain = command(Machine())
+    assert "-drive" not in plain and "-netdev" not in plain
+    measured = {"disk": Disk(Path("/s/disk,1"), direct=True), "network_namespace": Path("/proc/1/ns/net")}
+    paravirtual, emulated = command(Machine(), **measured), command(Machine(emulated=True), **measured)
+    for text in (paravirtual, emulated):
+        assert "format=raw,cache=none,file=/s/disk,,1" in text
+        assert "tap,id=link,ifname=vprobe0,script=no,downscript=no" in text
+    assert "virtio-blk-pci,drive=disk" in paravirtual and "virtio-net-pci,netdev=link" in paravirtual
+    assert "ide-hd,bus=ahci.0,drive=disk" in emulated and "e1000,netdev=link" in emulated
+    assert "cache=writeback" in command(Machine(), disk=Disk(Path("/s/disk"), direct=False))
+
+
+def test_a_driver_that_the_kernel_lacks_costs_what_needs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the driver of its network card a guest is measured in everything else, and the reason names the driver."""
+    (tmp_path / "modules").mkdir()
+    for name in ("virtio_net", "virtio_blk", "ahci", "sd_mod"):
+        (tmp_path / f"modules/{name}.ko").write_bytes(b"\x7fELF\0depends=\0")
+    kernel = guest_kernel.Kernel(tmp_path / "k", "6.1", tmp_path / "modules")
+    monkeypatch.setattr(guest_kernel, "find", lambda _: kernel)
+    plain, emulated = (LinuxGuest("x", "tcg", Machine(emulated=one, qemu=str(tmp_path))) for one in (False, True))
+    assert plain.capabilities == guest.CAPABILITIES
+    assert emulated.capabilities == guest.CAPABILITIES - {"network"}
+    assert "kernel 6.1 has no module e1000" in emulated.lacks["network"]
+    with_image = LinuxGuest("x", "tcg", Machine(disk=tmp_path / "image", qemu=str(tmp_path)))
+    assert "--disk" in with_image.lacks["storage"] and "storage" not in with_image.capabilities
 
 
 def test_an_unknown_variety_is_refused() -> None:

@@ -168,6 +168,22 @@ def test_what_apt_would_fetch(
     assert sum(package.download_bytes for package in packages) == size
 
 
+def test_what_no_guest_has_is_dropped_and_its_network_card_is_not(tmp_path: Path) -> None:
+    """Of the drivers of network cards that of the emulated one stays."""
+    drivers = tmp_path / "lib/modules/6.1/kernel/drivers"
+    modules = (
+        "net/ethernet/intel/e1000/e1000.ko.xz",
+        "net/ethernet/intel/igb/igb.ko",
+        "gpu/x.ko",
+        "block/virtio_blk.ko",
+    )
+    for name in modules:
+        (drivers / name).parent.mkdir(parents=True)
+        (drivers / name).write_bytes(b"")
+    guest_package.drop_unused(tmp_path)
+    assert [name for name in modules if (drivers / name).exists()] == [modules[0], modules[3]]
+
+
 def test_a_package_is_unpacked_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What breaks while it is fetched or unpacked leaves nothing in the cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

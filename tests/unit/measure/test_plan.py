@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from vprobe.suites import HostFacts
 
+from vprobe.environments import get
 from vprobe.errors import UsageError
 from vprobe.measure.plan import COMMAND, PRESETS, command_task, make_arms, make_tasks, matches, select
 from vprobe.measure.variants import parse_variants
@@ -60,6 +61,17 @@ def test_skips_say_why() -> None:
     assert set(reasons) == {("kvm", "system.getpid"), ("bare", "exits.out")}
     assert "kvm" in reasons["kvm", "system.getpid"] and "operating system" in reasons["kvm", "system.getpid"]
     assert len(tasks) == 3
+
+
+def test_an_environment_gives_a_reason_of_its_own() -> None:
+    """qemu-user has an operating system and Python: it is not said to run native kernels only where commands are needed."""
+    arms = make_arms([BARE, get("qemu-user")], [])
+    tasks, skipped = make_tasks(select(["system.fork_exec", "applications.sqlite"], False), FACTS, arms)
+    reasons = {skip.workload: skip.reason for skip in skipped if skip.arm == "qemu-user"}
+    assert reasons == {
+        "system.fork_exec": "what the agent executes anew would run on the CPU itself, and not in the emulator"
+    }
+    assert len(tasks) == 2
 
 
 def test_a_cache_that_is_not_known_skips_its_workload_everywhere() -> None:
