@@ -40,6 +40,8 @@ ENGINES = {
     "ssh:localhost": "sshd",
 }
 GUESTS = {"qemu-kvm", "qemu-tcg"}
+OWN_LAYOUT = {"docker", "gvisor", "ssh:localhost", *GUESTS}
+"""A daemon or another kernel starts what runs there, and places its memory."""
 NAMES = [
     pytest.param(
         name,
@@ -65,6 +67,8 @@ EVIDENCE = (
     "place = '/proc/sys/kernel/random/boot_id'\n"
     "seen['boot_id'] = open(place).read() if os.path.exists(place) else None\n"
     "seen['kernel'] = open('/proc/version').read()\n"
+    "place = '/proc/self/personality'\n"
+    "seen['personality'] = int(open(place).read(), 16) if os.path.exists(place) else None\n"
     "print(json.dumps(seen), flush=True)\n"
 )
 GREEDY = (
@@ -180,16 +184,17 @@ def environment(name: str) -> Environment:
     return found
 
 
-def launch(run: sessions.RunDirectory, program: str) -> Launch:
+def launch(run: sessions.RunDirectory, program: str, layout: int | None = None) -> Launch:
     """A Python program as the agent."""
     places = (Path(sys.prefix), Path(sys.executable).resolve().parents[1])
-    return Launch((sys.executable, "-I", "-S", "-c", program), run.new_session(), run.scratch, read_only_paths=places)
+    argv = (sys.executable, "-I", "-S", "-c", program)
+    return Launch(argv, run.new_session(), run.scratch, read_only_paths=places, layout=layout)
 
 
 @contextlib.contextmanager
-def running(name: str, program: str) -> Iterator[ProcessSession]:
+def running(name: str, program: str, layout: int | None = None) -> Iterator[ProcessSession]:
     """A session of its own run."""
-    with sessions.open_run() as run, environment(name).start(launch(run, program)) as session:
+    with sessions.open_run() as run, environment(name).start(launch(run, program, layout)) as session:
         assert isinstance(session, ProcessSession)
         yield session
 
@@ -205,8 +210,8 @@ def read_line(descriptor: int) -> bytes:
 
 
 def evidence(name: str) -> dict[str, object]:
-    """What an agent sees."""
-    with running(name, EVIDENCE) as session:
+    """What an agent sees that has a layout drawn for it."""
+    with running(name, EVIDENCE, layout=7) as session:
         seen: dict[str, object] = json.loads(read_line(session.from_agent))
         return seen
 
@@ -245,6 +250,8 @@ class TestEveryEnvironment:
             assert seen[key] != bare[key], key
         if name.startswith("bare"):
             assert seen == bare
+        if name not in OWN_LAYOUT:
+            assert seen["personality"] == supervisor.ADDR_NO_RANDOMIZE, "the kernel draws its layout, and not the boot"
 
     def test_scratch_is_writable_and_shared(self, name: str) -> None:
         """A file written inside at the scratch directory's own path is there on the host."""

@@ -99,6 +99,7 @@ class Launch:
     `peer.DEVICE` leads to the host side (environments.network).
 
     `variables` are set wherever it runs; `host_variables`, the user's own, only on this machine.
+    `layout`: the draw of the boot's memory layout (see layout), 32 bits; None: as the system gives it to each process.
     `agent`: the agent's options, where `argv` runs vprobe's agent; an environment that does not show the host's files brings
     the agent there by itself (see shipment). `cpus`: how many CPUs are measured. `disk`, where storage is measured, is made
     and used by environments that take a block device and not a file of the scratch directory.
@@ -116,6 +117,7 @@ class Launch:
     network_namespace: Path | None = None
     cpus: int = 1
     disk: Disk | None = None
+    layout: int | None = None
 
 
 class Session(Protocol):

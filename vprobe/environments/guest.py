@@ -432,6 +432,8 @@ class LinuxGuest:
             launch.disk.file.unlink(missing_ok=True)
 
     def _start(self, launch: Launch) -> GuestSession:
+        # A guest's kernel places memory as it likes, and the guest is kept over several boots.
+        launch = replace(launch, layout=None)
         kernel = self.kernel()
         image = guest_kernel.quick_image(kernel)
         run = Program(

@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self, TypeVar
 
-from vprobe.environments import Launch, limits, sessions, supervisor
+from vprobe.environments import Launch, layout, limits, sessions, supervisor
 from vprobe.errors import RunError
 
 LAUNCH_TIMEOUT_S = 30.0
@@ -86,7 +86,9 @@ def agent_variables(launch: Launch) -> dict[str, str]:
     """The variables that an agent gets, alike behind every boundary."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     mark = {supervisor.SESSION_VARIABLE: str(launch.session_dir)}
-    return {"PATH": os.defpath, "LANG": "C.UTF-8", **kept, **launch.host_variables, **launch.variables, **mark}
+    found = {"PATH": os.defpath, "LANG": "C.UTF-8", **kept, **launch.host_variables, **launch.variables, **mark}
+    drawn = {} if launch.layout is None else layout.variables(launch.layout, found)
+    return {**drawn, **found}
 
 
 def engine_variables(launch: Launch) -> dict[str, str]:
@@ -277,6 +279,7 @@ def start(instructions: Instructions, launch: Launch, kind: type[P] = ProcessSes
         "run_directory": str(run) if run else "",
         "cgroups": list(dict.fromkeys((*instructions.cgroups, *limited))),
         "limits": limited,
+        "fixed_layout": launch.layout is not None,
     }
     (session_dir / supervisor.INSTRUCTIONS).write_text(json.dumps(document), encoding="utf-8")
     fifos = instructions.channel is Channel.FIFOS

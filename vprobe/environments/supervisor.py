@@ -52,6 +52,9 @@ CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
 MS_REC_PRIVATE = 0x4000 | 0x40000
 MNT_DETACH = 2
+# <linux/personality.h>
+ADDR_NO_RANDOMIZE = 0x0040000
+PERSONALITY_AS_IT_IS = 0xFFFFFFFF
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -120,6 +123,15 @@ def place_channel(channel: str) -> None:
         os.dup2(null, standard)
 
 
+def fix_layout() -> None:
+    """Have the kernel place memory alike in all that is executed from here on (personality(2)), where it is allowed.
+
+    A seccomp filter around vprobe may forbid it. Layouts are then drawn for each process, for all arms alike.
+    """
+    current = libc.personality(ctypes.c_ulong(PERSONALITY_AS_IT_IS))
+    libc.personality(ctypes.c_ulong(current | ADDR_NO_RANDOMIZE))
+
+
 class Meeting:
     """Lets the supervisor look at the child between its set-up and the execution of the engine."""
 
@@ -159,6 +171,8 @@ def become_engine(instructions: dict[str, Any], status: int, errors: int, meetin
             enter_user_namespace()
         if instructions["mounts"]:
             make_mounts(instructions["mounts"])
+        if instructions["fixed_layout"]:
+            fix_layout()
         meeting.arrive()
         # Not earlier: a change of credentials clears it (PR_SET_PDEATHSIG(2const)).
         check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")

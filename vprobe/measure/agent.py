@@ -32,6 +32,11 @@ CALIBRATION_NS = 50_000_000
 PART_CHARACTERS = 16 * 1024
 MAX_NAME = 4096
 PVM = "/sys/module/kvm_pvm"
+PAGE_BYTES, PAGES_OF_THEIR_OWN = 4096, 64
+"""The C library takes what is larger than 32 pages from the kernel (mallopt(3), M_MMAP_THRESHOLD)."""
+HEAP_STEP_BYTES, LEAST_OF_THE_HEAP = 16, 64
+POOL_STEP_BYTES, LARGEST_IN_POOLS = 16, 512
+"""What CPython keeps in pools by size (Objects/obmalloc.c); larger objects come from the C library."""
 TAIL_BYTES = 4096
 """How much of a failed command's output goes into the answer."""
 
@@ -451,14 +456,29 @@ def serve(agent: Agent, requests: int, answers: int) -> None:
             raise SystemExit("vprobe agent: a request is longer than 64 KiB")
 
 
+def take_draw(draw: int) -> list[bytes]:
+    """Memory that is never used: what is allocated while it is held lies where the boot's draw says (environments.layout).
+
+    Of each of the three places that CPython takes memory from: pages, the C library's heap, and pools of small objects.
+    """
+    pages, heap, pools = draw & 127, draw >> 7 & 255, draw >> 15 & 31
+    held = [bytes(PAGE_BYTES * (PAGES_OF_THEIR_OWN + pages)), bytes(HEAP_STEP_BYTES * (LEAST_OF_THE_HEAP + heap))]
+    for size in range(POOL_STEP_BYTES, LARGEST_IN_POOLS, POOL_STEP_BYTES):
+        held += [bytes(size) for _ in range(pools)]
+    return held
+
+
 def main() -> None:
     """Entry point of `python -m vprobe.measure.agent OPTIONS`, OPTIONS being a JSON object."""
     requests, answers = take_channel()
     agent = Agent(json.loads(sys.argv[1]) if len(sys.argv) > 1 else {})
     agent.channel = (requests, answers)
+    drawn = os.environ.get("VPROBE_LAYOUT", "").partition(":")[0]
+    held = take_draw(int(drawn)) if drawn.isdecimal() else []
     send(answers, agent.hello())
     gc.disable()  # as timeit does: a collection inside a block would be charged to the workload
     serve(agent, requests, answers)
+    del held
 
 
 if __name__ == "__main__":

@@ -162,13 +162,22 @@ class Engine:
         order = self._orders("boot", number, self.plan.arms, 1)[1][0]
         kept = {arm.name for arm in self.plan.arms if is_guest(arm.environment)}
         self.guests.begin_boot(number)
-        with boot(self.plan.arms, order, self.site, self.plan.cpus, kept, self.guests) as this:
+        with boot(self.plan.arms, order, self._site_of(number), self.plan.cpus, kept, self.guests) as this:
             self._record(this)
             canary_channel = self._canary(this)
             for task in pending:
                 together = whole_sessions.GROUPS.get(task.name, (task.name,))
                 if task is next(other for other in pending if other.name in together):  # the rest come along with it
                     self._visit(this, task, number, canary_channel)
+
+    def _site_of(self, number: int) -> Site:
+        """The site of a boot, with its draw of the memory layout.
+
+        Commands of the user's own keep the layout that the system gives each of them: a boot has many runs of them, and what
+        is compared need not be the same program, of which one draw might favour one.
+        """
+        draw = None if self.plan.has_command else visit_source(self.plan.seed, number, "layout").getrandbits(32)
+        return replace(self.site, layout=draw)
 
     def _orders(
         self, what: str, number: int, arms: Sequence[PlannedArm], rounds: int

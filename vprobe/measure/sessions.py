@@ -30,6 +30,7 @@ from vprobe.suites.storage import NOT_DIRECT
 
 HELLO_TIMEOUT_S = 60.0
 REQUEST_TIMEOUT_S = 30.0
+OPTIONS_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Site:
     cpus: int = 1  # how many are measured
     limits: Limits = field(default_factory=Limits)
     direct: str = ""  # how the scratch directory takes O_DIRECT, where storage is measured; "" where it is not
+    layout: int | None = None  # what all sessions of a boot share, see environments.layout
 
 
 def code_paths() -> tuple[Path, ...]:
@@ -79,7 +81,7 @@ def make_launch(
     place = arm.variant.tree or site.working_directory
     session_dir = site.run.new_session()
     disk = Disk(site.run.scratch / f"disk-{session_dir.name}", site.direct != NOT_DIRECT) if site.direct else None
-    options = json.dumps(
+    words = json.dumps(
         {
             "storage": str(site.run.scratch / f"storage-{place_in_order}"),
             **arm.environment.agent_options(),
@@ -88,6 +90,7 @@ def make_launch(
             "scratch": str(site.run.scratch),
         }
     )
+    options = words.ljust(OPTIONS_BYTES)  # alike in all arms: what lies on a stack moves what lies below it
     launch = Launch(
         argv=(sys.executable, "-m", "vprobe.measure.agent", options),
         session_dir=session_dir,
@@ -101,6 +104,7 @@ def make_launch(
         network_namespace=network_namespace,
         cpus=site.cpus,
         disk=disk,
+        layout=site.layout,
     )
     return launch, nonce
 
