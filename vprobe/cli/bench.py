@@ -90,7 +90,7 @@ def show_plan(plan: Plan, console: Console) -> None:
     boots = f"{plan.looks[0]}, {plan.looks[1]} or {plan.looks[2]}" if plan.looks else str(plan.preset.boots)
     say(
         console,
-        f"{boots} boots of {plan.preset.rounds} rounds, blocks of {plan.preset.block_ns / 1e6:g} ms, "
+        f"{boots} boots of up to {plan.preset.rounds} rounds, blocks of {plan.preset.block_ns / 1e6:g} ms, "
         f"on CPU {','.join(map(str, plan.cpus))}, seed {plan.seed}",
     )
     for task in plan.tasks:

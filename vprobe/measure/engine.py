@@ -262,7 +262,7 @@ class Engine:
         sizes = {name: self.sizes[task.name, name] for name in names}
         if task.name not in self.rounds:
             preset = self.plan.preset
-            fitting = preset.visit_budget_ns // round_ns(this, handle, sizes)
+            fitting = preset.budget_ns(len(self.plan.tasks)) // round_ns(this, handle, sizes)
             long = any(size.timed == 1 for size in sizes.values())
             self.rounds[task.name] = min(max(fitting, MIN_LONG_ROUNDS if long else MIN_ROUNDS), preset.rounds)
         return sizes

@@ -50,11 +50,16 @@ class Preset:
     rounds: int
     block_ns: int
     lifecycle_rounds: int
-    visit_budget_ns: int  # a workload whose blocks are long gets fewer rounds
+    visit_budget_ns: int  # a workload whose blocks are long, or have many arms, gets fewer rounds
+    boot_budget_ns: int  # where this allows each visit more than that, it gets more
     level: int  # the workloads of this level and below are measured unasked; the rest by --select
     command_budget_ns: int  # of one visit of an external command, all arms together
     boots_per_guest: int = 5  # a Linux guest takes seconds to start; its agent is executed anew in every boot
     workloads: tuple[str, ...] = ()  # globs, instead of a level: those that exist are measured unasked
+
+    def budget_ns(self, visits: int) -> int:
+        """What a visit may take in a boot of so many. A boot takes its time to start in any case: few visits share it out."""
+        return max(self.visit_budget_ns, self.boot_budget_ns // max(visits, 1))
 
     @property
     def boots_per_guest_start(self) -> int:
@@ -72,10 +77,10 @@ STUDY = (
 """What the preset felter measures: the workloads of W. Felter et al., ISPASS 2015, as far as there are any here."""
 
 PRESETS: Mapping[str, Preset] = {
-    "quick": Preset(9, 60, 400_000, 3, 250_000_000, QUICK, 4_500_000_000, 9),
-    "default": Preset(20, 60, 500_000, 2, 110_000_000, DEFAULT, 6_000_000_000),
-    "felter": Preset(12, 60, 500_000, 2, 200_000_000, FULL, 6_000_000_000, 12, STUDY),
-    "full": Preset(40, 100, 500_000, 6, 1_200_000_000, FULL, 10_000_000_000),
+    "quick": Preset(9, 240, 400_000, 3, 250_000_000, 1_000_000_000, QUICK, 4_500_000_000, 9),
+    "default": Preset(20, 240, 500_000, 2, 110_000_000, 2_000_000_000, DEFAULT, 6_000_000_000),
+    "felter": Preset(12, 60, 500_000, 2, 200_000_000, 200_000_000, FULL, 6_000_000_000, 12, STUDY),
+    "full": Preset(40, 240, 500_000, 6, 1_200_000_000, 1_200_000_000, FULL, 10_000_000_000),
 }
 
 REASONS = {

@@ -42,6 +42,14 @@ def test_quick_measures_a_core_and_the_rest_by_name() -> None:
     assert [workload.name for workload in select(["memory.copy"], False, preset=PRESETS["quick"])] == ["memory.copy"]
 
 
+def test_few_workloads_are_measured_more_finely() -> None:
+    """A boot of few visits gives each more time than one of many, and none less than the preset's least."""
+    quick = PRESETS["quick"]
+    assert (
+        quick.budget_ns(1) == quick.boot_budget_ns > quick.budget_ns(3) > quick.budget_ns(100) == quick.visit_budget_ns
+    )
+
+
 def test_arms_are_environment_by_variant_with_one_control() -> None:
     """Every environment gets every variant, the A/A control only the first one."""
     variants = parse_variants(["base=true", "head=false"], None)
