@@ -60,7 +60,8 @@ oracles: $(VENV)/.installed-dev ## hold the workloads against the programs that 
 validate-engine: $(VENV)/.installed-dev ## prove the measuring engine on this machine: half an hour, alone
 	$(BIN)/pytest -m validation tests/validation/test_engine.py -s
 
-validate-guest: $(VENV)/.installed-dev ## compare the start of a Linux guest with virtme-ng's: five minutes, alone
+validate-guest: $(VENV)/.installed-dev ## hold guests to all promises, reach one by SSH, and race virtme-ng: ten minutes, alone
+	$(BIN)/pytest -m validation tests/integration tests/validation/test_ssh_guest.py
 	$(PIP) install virtme-ng
 	$(BIN)/python tests/validation/guest_start.py
 

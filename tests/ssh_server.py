@@ -15,7 +15,7 @@ from pathlib import Path
 
 SSHD = shutil.which("sshd", path="/usr/local/sbin:/usr/sbin:/sbin:/usr/bin")
 CONFIGURATION = """
-ListenAddress 127.0.0.1
+ListenAddress {address}
 Port {port}
 HostKey {place}/host_key
 AuthorizedKeysFile {place}/authorized_keys
@@ -25,11 +25,11 @@ UsePAM no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin yes
-SetEnv TMPDIR={place}/tmp
+SetEnv TMPDIR={temporary}
 """
 CLIENT = """
 Host localhost
-    HostName 127.0.0.1
+    HostName {address}
     Port {port}
     User {user}
     IdentityFile {place}/key
@@ -64,19 +64,26 @@ def make_key(path: Path, passphrase: str = "") -> str:
     return path.with_suffix(".pub").read_text()
 
 
+def configure(place: Path, address: str, port: int, temporary: Path) -> Path:
+    """Write keys and configuration of both sides into a directory; the HOME that knows the server as localhost."""
+    host_key = make_key(place / "host_key")
+    (place / "authorized_keys").write_text(make_key(place / "key"))
+    (place / "known_hosts").write_text(f"[{address}]:{port} {host_key}")
+    words = {"place": place, "address": address, "port": port, "temporary": temporary, "user": getpass.getuser()}
+    (place / "sshd_config").write_text(CONFIGURATION.format(**words))
+    home = place / "home"
+    (home / ".ssh").mkdir(parents=True)
+    (home / ".ssh" / "config").write_text(CLIENT.format(**words))
+    return home
+
+
 @contextlib.contextmanager
 def serving(place: Path) -> Iterator[Server]:
     """Start it, wait until it answers, and end it."""
     assert SSHD
     port = free_port()
-    host_key = make_key(place / "host_key")
-    (place / "authorized_keys").write_text(make_key(place / "key"))
-    (place / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}")
-    (place / "sshd_config").write_text(CONFIGURATION.format(port=port, place=place))
     (place / "tmp").mkdir()
-    home = place / "home"
-    (home / ".ssh").mkdir(parents=True)
-    (home / ".ssh" / "config").write_text(CLIENT.format(port=port, place=place, user=getpass.getuser()))
+    home = configure(place, "127.0.0.1", port, place / "tmp")
     daemon = [SSHD, "-D", "-e", "-f", str(place / "sshd_config")]
     if os.geteuid() == 0:  # it insists on a directory below /run: it gets one of its own
         script = 'mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd && exec "$@"'

@@ -19,7 +19,7 @@ import pytest
 import ssh_server
 
 from vprobe import environments
-from vprobe.environments import Environment, Launch, Limits, Unavailable, process, sessions, supervisor
+from vprobe.environments import Environment, Launch, Limits, Unavailable, guest_kernel, process, sessions, supervisor
 from vprobe.environments.limits import obstacle
 from vprobe.environments.process import ProcessSession
 
@@ -105,6 +105,7 @@ def private_sshd(private_docker: None) -> Iterator[None]:
         pytest.MonkeyPatch.context() as patch,
         ssh_server.serving(Path(place)) as server,
     ):
+        patch.setenv("XDG_CACHE_HOME", str(guest_kernel.cache().parents[1]))  # where the guests' kernel is
         patch.setenv("HOME", str(server.home))
         yield
 

@@ -105,6 +105,7 @@ def test_a_guest_from_inside() -> None:
         assert inside.channel.request({"op": "ping"}, Reply, 60.0).error == ""
 
 
+@pytest.mark.validation
 def test_a_guest_is_kept_over_boots() -> None:
     """In the second boot another agent answers in the same guest, in the third another guest."""
     with site() as place, Guests(boots_per_guest=2) as guests:
