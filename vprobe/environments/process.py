@@ -8,10 +8,12 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -27,6 +29,7 @@ STOP_TIMEOUT_S = 90.0
 """Longer than all that the supervisor may take: grace, kill and teardown each have their own bound."""
 SHOWN_BYTES = 2000
 CONTAINER_PREFIX = "vprobe-"
+HELD_BACK = (signal.SIGINT, signal.SIGTERM)
 FIFO_DIRECTORY, REQUESTS, ANSWERS = "channel", "requests", "answers"
 
 
@@ -203,30 +206,44 @@ class ProcessSession:
     def stop(self) -> int:
         """End it: close the channel, wait, force where needed; ns from the call until no process of it is left.
 
-        Returns the same figure when called again. RunError if something cannot be ended.
+        Returns the same figure when called again. RunError if something cannot be ended. Another Ctrl-C meanwhile is passed on
+        once all is gone.
         """
         if self._stop_ns is None:
-            before = time.monotonic_ns()
-            self._close(self.to_agent)
-            self._ask_to_end()
-            self._hear(("clean",), STOP_TIMEOUT_S)
-            self._wait_for_supervisor()
-            gone = self._heard["gone"][0] if "gone" in self._heard else time.monotonic_ns()
-            self._stop_ns = max(gone - before, 0)
-            self._close(*tuple(self._open))
-            if self._directory.exists():
-                raise RunError(f"{self._directory} could not be cleaned up: {self.stderr_tail()}", "remove it by hand")
+            before_ns = time.monotonic_ns()
+            try:
+                self._end(before_ns)
+            except Exception:
+                raise
+            except BaseException:
+                self._end(before_ns)
+                raise
+        assert self._stop_ns is not None
         return self._stop_ns
 
+    def _end(self, before_ns: int) -> None:
+        """Have the supervisor end the session, and wait for that. Can be called again where it was interrupted."""
+        self._close(self.to_agent)
+        self._ask_to_end()
+        self._hear(("clean",), STOP_TIMEOUT_S)
+        self._wait_for_supervisor()
+        gone_ns = self._heard["gone"][0] if "gone" in self._heard else time.monotonic_ns()
+        self._stop_ns = max(gone_ns - before_ns, 0)
+        self._close(*tuple(self._open))
+        if self._directory.exists():
+            raise RunError(f"{self._directory} could not be cleaned up: {self.stderr_tail()}", "remove it by hand")
+
     def _ask_to_end(self) -> None:
-        """Tell the supervisor; a pipe without a reader means that it is dead, which is seen to later."""
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._control, b"stop\n")
-        self._close(self._control)
+        """Tell the supervisor, once; a pipe without a reader means that it is dead, which is seen to later."""
+        if self._control in self._open:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._control, b"stop\n")
+            self._close(self._control)
 
     def _wait_for_supervisor(self) -> None:
-        """Wait until it has cleaned up; where it was killed, do its work."""
+        """Wait until it has cleaned up; where it was killed, or was never there, do its work."""
         if self._supervisor is None:
+            supervisor.remove(str(self._directory))
             return
         try:
             status = self._supervisor.wait(STOP_TIMEOUT_S)
@@ -251,15 +268,18 @@ class ProcessSession:
         stdin, stdout, control, status = child_ends
         command = [sys.executable, "-I", "-S", supervisor.__file__, str(self._directory)]
         try:
-            self._supervisor = subprocess.Popen(
-                [*command, str(control), str(status), str(self._tail)],
-                stdin=stdin,
-                stdout=stdout,
-                stderr=self._tail,
-                pass_fds=(control, status, self._tail),
-                start_new_session=True,  # Ctrl-C reaches only the controller, which then unwinds
-                cwd="/",
-            )
+            with signals_held_back():
+                self._supervisor = subprocess.Popen(
+                    [*command, str(control), str(status), str(self._tail)],
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=self._tail,
+                    pass_fds=(control, status, self._tail),
+                    start_new_session=True,  # Ctrl-C reaches only the controller, which then unwinds
+                    cwd="/",
+                )
+        except OSError as error:
+            raise RunError(f"the session's supervisor cannot be started: {sys.executable}: {error.strerror}") from None
         finally:
             for descriptor in child_ends:
                 os.close(descriptor)
@@ -268,6 +288,26 @@ class ProcessSession:
             self.stop()
             raise RunError(f"the session could not be started: {self.stderr_tail() or 'its supervisor died'}")
         self.launched_ns = self._heard["launched"][0]
+
+
+@contextlib.contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait for a moment: between the start of a process and the note of its PID it would be lost.
+
+    Handlers are Python's business: they run in the main thread, whichever thread the signal reached, and interrupt no other.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda which, _: came.append(which)) for number in HELD_BACK}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def start(instructions: Instructions, launch: Launch, kind: type[P] = ProcessSession) -> P:  # type: ignore[assignment]

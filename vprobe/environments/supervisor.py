@@ -223,48 +223,71 @@ def signal_all(pids: list[int], number: int) -> None:
             continue
 
 
-class Supervisor:
+class Subreaper:
+    """A process with one child, which also adopts what that leaves behind, so that all of it can be waited for.
+
+    `child`: its PID, 0 once it has ended with `child_status`. `wake` can be read when somebody ended or a signal came; of
+    SIGINT, SIGTERM and SIGHUP `signalled` tells. See PR_SET_CHILD_SUBREAPER(2const).
+    """
+
+    def __init__(self, status: int) -> None:
+        self.child, self.child_status = 0, status
+        self.signalled = False
+        self.wake, wake_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._signal)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        check(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+    def _signal(self, number: int, frame: object) -> None:
+        del number, frame
+        self.signalled = True
+
+    def reap(self) -> bool:
+        """Reap who ended. True if nobody is left: a subreaper without children has no descendants either."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return True
+            if pid == 0:
+                return False
+            if pid == self.child:
+                self.child, self.child_status = 0, os.waitstatus_to_exitcode(status)
+
+
+class Supervisor(Subreaper):
     """One session, from the start of its engine to the removal of its directory."""
 
     def __init__(self, directory: str, control: int, status: int, tail: int) -> None:
+        super().__init__(status=-1)
         self.directory = directory
         self.control = control
         self.status = status
         self.tail_file = tail
         self.tail = b""
-        self.engine = 0
-        self.engine_status = -1
-        self.errors = -1
+        self.errors, self.errors_end = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self.errors, False)
         with open(os.path.join(directory, INSTRUCTIONS), encoding="utf-8") as file:
             self.instructions: dict[str, Any] = json.load(file)
-        self.wake, wake_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
-        self.signalled = False
         self.controller_asked = False
         self.forgotten = False
         self.mount_namespace = -1
 
     def run(self) -> None:
         """The whole life of the session."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._signal)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        check(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
-        if self.set_up():
+        if self.set_up() and not select.select([self.control], [], [], 0)[0]:  # nobody has changed their mind
             self.start_engine()
             self.watch(None)
         self.end()
-        if self.engine_status > 0 and not self.tail:
+        if self.child_status > 0 and not self.tail:
             command = " ".join(self.instructions["argv"])[:SHOWN_COMMAND]
-            self.note(f"{command}: exit status {self.engine_status}, without a word\n".encode())
-        if self.engine_status:
+            self.note(f"{command}: exit status {self.child_status}, without a word\n".encode())
+        if self.child_status:
             self.forget()  # it did not end in peace: what an engine's daemon runs may still be there
-        self.say(b"gone %d %d\n" % (time.monotonic_ns(), self.engine_status))
+        self.say(b"gone %d %d\n" % (time.monotonic_ns(), self.child_status))
         self.clean()
-
-    def _signal(self, number: int, frame: object) -> None:
-        del number, frame
-        self.signalled = True
 
     def say(self, line: bytes) -> None:
         """Tell the controller, if there is still one."""
@@ -282,16 +305,14 @@ class Supervisor:
 
     def start_engine(self) -> None:
         """Fork the engine and let go of the agent's channel, so that its ends tell who is still there."""
-        self.errors, errors_end = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self.errors, False)
         meeting = Meeting()
-        self.engine = os.fork()
-        if self.engine == 0:
-            become_engine(self.instructions, self.status, errors_end, meeting)
-        os.close(errors_end)
+        self.child = os.fork()
+        if self.child == 0:
+            become_engine(self.instructions, self.status, self.errors_end, meeting)
+        os.close(self.errors_end)
         if meeting.wait() and self.instructions["mounts"]:
             # Were the engine the last to hold it, taking it apart would be counted as the engine's own end: 5 ms and more.
-            self.mount_namespace = os.open(f"/proc/{self.engine}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            self.mount_namespace = os.open(f"/proc/{self.child}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         meeting.dismiss()
         if self.instructions["channel"] != "fifos":
             self.let_go_of_channel()
@@ -310,7 +331,7 @@ class Supervisor:
             poll.register(descriptor, select.POLLIN)
         while True:
             alone = self.reap()
-            if alone or (deadline is None and (self.engine == 0 or self.signalled)):
+            if alone or (deadline is None and (self.child == 0 or self.signalled)):
                 return alone
             left_ms = None if deadline is None else (deadline - time.monotonic()) * 1000
             if left_ms is not None and left_ms <= 0:
@@ -323,18 +344,6 @@ class Supervisor:
                     os.read(self.wake, 512)
                 elif not self.drain():
                     poll.unregister(self.errors)
-
-    def reap(self) -> bool:
-        """Reap who ended. True if nobody is left: a subreaper without children has no descendants either."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return True
-            if pid == 0:
-                return False
-            if pid == self.engine:
-                self.engine, self.engine_status = 0, os.waitstatus_to_exitcode(status)
 
     def drain(self) -> bool:
         """Keep the last of what engine and agent wrote to standard error. False at its end."""
@@ -355,8 +364,8 @@ class Supervisor:
     def end(self) -> None:
         """Wait for a willing end, then ask the engine, then kill. Returns when no process of the session is left."""
         # The agent ends by itself at the end of its channel, and the engine with it.
-        if self.engine and not self.watch(self.instructions["grace_s"]):
-            signal_all([self.engine], signal.SIGTERM)
+        if self.child and not self.watch(self.instructions["grace_s"]):
+            signal_all([self.child], signal.SIGTERM)
             self.watch(self.instructions["terminate_s"])
         self.kill()
         self.let_go_of_channel()

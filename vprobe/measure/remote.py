@@ -60,34 +60,8 @@ def become(instructions: dict[str, Any], archive: str, scratch: str) -> NoReturn
     os._exit(127)
 
 
-class Leader:
+class Leader(supervisor.Subreaper):
     """Waits for the end of the agent, of the connection, or of the patience with either."""
-
-    def __init__(self) -> None:
-        supervisor.check(supervisor.libc.prctl(supervisor.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
-        self.wake, end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(end, warn_on_full_buffer=False)
-        self.asked = False
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._ask)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        self.child, self.status = 0, 127
-
-    def _ask(self, number: int, frame: object) -> None:
-        del number, frame
-        self.asked = True
-
-    def reap(self) -> bool:
-        """Reap who ended. True if nobody is left."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return True
-            if pid == 0:
-                return False
-            if pid == self.child:
-                self.child, self.status = 0, os.waitstatus_to_exitcode(status)
 
     def run(self, instructions: dict[str, Any], archive: str, scratch: str) -> int:
         """The child's exit status, after the end of everything that it started."""
@@ -100,7 +74,7 @@ class Leader:
         while not self.reap():
             supervisor.signal_all(supervisor.descendants(os.getpid()), signal.SIGKILL)
             select.select([self.wake], [], [], 0.01)
-        return self.status
+        return self.child_status
 
     def watch(self) -> None:
         """Until the child has ended; for a while only once the connection has ended or a signal came."""
@@ -108,6 +82,7 @@ class Leader:
         poll.register(0, POLLRDHUP)
         poll.register(self.wake, select.POLLIN)
         deadline: float | None = None
+        connected = True
         while not self.reap() and self.child:
             left_ms = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
             if left_ms == 0:
@@ -117,8 +92,8 @@ class Leader:
                     os.read(self.wake, 512)
                 else:
                     poll.unregister(0)
-                    self.asked = True
-            if self.asked and deadline is None:
+                    connected = False
+            if (self.signalled or not connected) and deadline is None:
                 deadline = time.monotonic() + GRACE_S
 
 
@@ -135,5 +110,5 @@ def main(archive: str, text: str) -> None:
             supervisor.SESSION_VARIABLE: str(run.new_session())
         }  # by it a sweep finds what outlives a killed leader
         instructions["variables"] = {**instructions["variables"], **mark}
-        status = Leader().run(instructions, archive, str(run.scratch))
+        status = Leader(status=127).run(instructions, archive, str(run.scratch))
     raise SystemExit(status if status >= 0 else 128 - status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -58,6 +59,30 @@ def test_a_set_up_that_fails_is_an_error_with_its_reason(tmp_path: Path, monkeyp
         with pytest.raises(RunError, match="/nonexistent/place"):
             process.start(wrong, Launch((), session_dir, session_dir))
         assert time.monotonic() - before < 5, "it waited for what could not come"
+        assert not session_dir.exists()
+
+
+def test_a_command_ahead_of_the_engine_that_fails_is_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an engine's preparation fails, start raises with that, and has removed the session."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with sessions.open_run() as run:
+        session_dir = run.new_session()
+        wrong = process.Instructions(("/bin/true",), {}, setup=(("/bin/sh", "-c", "exit 9"),))
+        with pytest.raises(RunError, match=r"could not be started.*exit status 9"):
+            process.start(wrong, Launch((), session_dir, session_dir))
+        assert not session_dir.exists()
+
+
+def test_an_interpreter_that_cannot_be_executed_is_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor that cannot even be executed is told by the interpreter's path, and the session is removed."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with sessions.open_run() as run:
+        session_dir = run.new_session()
+        with pytest.raises(RunError, match=f"{tmp_path}/python: No such file"):
+            process.start(process.Instructions(("/bin/true",), {}), Launch((), session_dir, session_dir))
         assert not session_dir.exists()
 
 
