@@ -10,18 +10,25 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import ssh_server
+from conftest import IN_CI
 
+import vprobe
 from vprobe import environments
 from vprobe.environments import Environment, Launch, Limits, Unavailable, guest_kernel, process, sessions, supervisor
 from vprobe.environments.limits import obstacle
 from vprobe.environments.process import ProcessSession
+from vprobe.measure.evidence import NAMESPACES
+from vprobe.measure.sessions import look_up
+from vprobe.states import VirtClass
 
 ENGINES = {
     "bubblewrap": "bwrap",
@@ -57,20 +64,27 @@ LITTLE_GRACE_S = 0.5
 
 ECHO = "import os\nwhile data := os.read(0, 4096): os.write(1, data)"
 EVIDENCE = (
-    "import json, os\n"
-    "def space(name):\n"
-    "    try: return os.stat(f'/proc/self/ns/{name}').st_ino\n"
-    "    except OSError: return None\n"
-    "seen = {f'namespaces.{name}': space(name) for name in ('mnt', 'pid', 'net', 'ipc', 'uts')}\n"
-    "seen['root_mount'] = [line.split()[2:] for line in open('/proc/self/mountinfo') if line.split()[4] == '/'][-1]\n"
-    "seen['root'] = [os.stat('/').st_dev, os.stat('/').st_ino]\n"
-    "place = '/proc/sys/kernel/random/boot_id'\n"
-    "seen['boot_id'] = open(place).read() if os.path.exists(place) else None\n"
-    "seen['kernel'] = open('/proc/version').read()\n"
-    "place = '/proc/self/personality'\n"
-    "seen['personality'] = int(open(place).read(), 16) if os.path.exists(place) else None\n"
+    f"import json, sys; sys.path.insert(0, {str(Path(vprobe.__file__).parents[1])!r})\n"
+    "from vprobe.measure import evidence\n"
+    "seen = evidence.boundary()\n"
+    "try: seen['personality'] = int(open('/proc/self/personality').read(), 16)\n"
+    "except OSError: seen['personality'] = None\n"
     "print(json.dumps(seen), flush=True)\n"
 )
+SPACES = frozenset(f"namespaces.{kind}" for kind in ("mnt", "pid", "net", "ipc", "uts"))
+DIFFERS = {
+    "chroot": {"root"},
+    **dict.fromkeys(("namespaces", "bubblewrap", "nspawn", "lxc", "runc", "crun", "podman"), SPACES),
+    "docker": {"root", *SPACES},
+    "gvisor": {"kernel"},
+    "qemu-kvm": {"boot_id", "root"},
+    "qemu-tcg": {"boot_id", "root", "cpuid_signature"},
+    "qemu-user": {"cpuid_signature"},
+    "ssh:localhost": {"connection"},
+}
+"""What an agent's evidence must tell of the place, whatever the environment itself declares. kvm's is in the agent's hello."""
+ONE_KERNEL = ("kernel", "cpuid_signature")
+"""What is the host's in every environment of the class os-level. Not the boot id: nspawn and lxc put another in its place."""
 GREEDY = (
     "import os, time\n"
     "wall, cpu = time.monotonic(), time.process_time()\n"
@@ -82,6 +96,7 @@ GREEDY = (
     "os.write(1, b'survived\\n')\n"
 )
 """Takes all CPU time for half a second and says what share it got, then 500 MiB of memory."""
+SLOW_TO_LEAVE = "import os, time; os.write(1, b'up\\n'); os.read(0, 1); time.sleep(0.2)"
 STUBBORN = (
     "import os, signal, time\n"
     "for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP): signal.signal(number, signal.SIG_IGN)\n"
@@ -119,14 +134,37 @@ def own_base(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+def is_of_this_test(entry: Path) -> bool:
+    """Whether a process's variables or command line name this test's own temporary directory. OSError if it has ended."""
+    mark = os.fsencode(tempfile.gettempdir())
+    return mark in (entry / "environ").read_bytes() or mark in (entry / "cmdline").read_bytes()
+
+
 def processes() -> set[str]:
-    """Processes that carry the mark of a session of these tests."""
-    mark = f"{supervisor.SESSION_VARIABLE}={sessions.base()}".encode()
+    """Processes of this test's sessions: engines and what they started, also without their variables."""
     found = set()
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
+            if entry.name.isdigit() and is_of_this_test(entry):
                 found.add(f"process {entry.name}: {(entry / 'cmdline').read_bytes()!r}")
+    return found
+
+
+def namespaces() -> set[str]:
+    """Namespaces that a process is in, or that this one holds open. In CI of any process: elsewhere others come and go.
+
+    Those that are bound to a file are among the mounts.
+    """
+    found = set()
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and (IN_CI or is_of_this_test(entry)):
+                found |= {str((entry / "ns" / kind).readlink()) for kind in NAMESPACES}
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            target = str(descriptor.readlink())
+            if target.partition(":[")[0] in NAMESPACES:
+                found.add(target)
     return found
 
 
@@ -140,7 +178,7 @@ def is_ours(cgroup: str) -> bool:
 
 def host_state() -> set[str]:
     """What a run could leave behind on the host, one line each."""
-    lines = processes()
+    lines = processes() | {f"namespace {name}" for name in namespaces()}
     lines |= {f"mount {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines()}
     lines |= {f"device {line.split(':')[0]}" for line in Path("/proc/net/dev").read_text().splitlines()[2:]}
     for place, depth in (("/sys/fs/cgroup", 9), ("/run", 2), ("/var/lib", 1), ("/", 1), (tempfile.gettempdir(), 9)):
@@ -187,7 +225,7 @@ def environment(name: str) -> Environment:
 
 def launch(run: sessions.RunDirectory, program: str, layout: int | None = None) -> Launch:
     """A Python program as the agent."""
-    places = (Path(sys.prefix), Path(sys.executable).resolve().parents[1])
+    places = (Path(sys.prefix), Path(sys.executable).resolve().parents[1], Path(vprobe.__file__).parents[1])
     argv = (sys.executable, "-I", "-S", "-c", program)
     return Launch(argv, run.new_session(), run.scratch, read_only_paths=places, layout=layout)
 
@@ -210,10 +248,10 @@ def read_line(descriptor: int) -> bytes:
     return line
 
 
-def evidence(name: str) -> dict[str, object]:
+def evidence(name: str) -> dict[str, Any]:
     """What an agent sees that has a layout drawn for it."""
     with running(name, EVIDENCE, layout=7) as session:
-        seen: dict[str, object] = json.loads(read_line(session.from_agent))
+        seen: dict[str, Any] = json.loads(read_line(session.from_agent))
         return seen
 
 
@@ -223,7 +261,11 @@ class TestEveryEnvironment:
     """The same promises, whatever the engine."""
 
     def test_exchanges_bytes_and_stops(self, name: str) -> None:
-        """Bytes come back unchanged, also more than a pipe holds; stop ends an idle agent without force."""
+        """Bytes come back unchanged, also more than a pipe holds; stop ends an idle agent without force.
+
+        The moment of launch lies between the call of start and the agent's first word.
+        """
+        before_ns = time.monotonic_ns()
         with running(name, ECHO) as session:
             for size in (1, 4096, 60_000):
                 data = os.urandom(size)
@@ -234,23 +276,23 @@ class TestEveryEnvironment:
                     assert chunk, f"the agent ended: {session.stderr_tail()}"
                     back += chunk
                 assert back == data
+                assert before_ns < session.launched_ns < time.monotonic_ns()
             assert session.stop() < 1.5e9, "it was forced, or waited for"
             assert session.exit_status == 0
             assert session.stop() == session.stop()
 
     def test_shows_its_boundary(self, name: str) -> None:
-        """Each key that the environment declares differs from bare's; without a boundary, all are bare's."""
-        declared = environments.get(name).boundary - {
-            "microvm.nonce",
-            "cpuid_signature",
-            "connection",
-        }  # see the contract tests
+        """Each key that the environment declares, and what it must at least, differs from bare's; the kernel where it has one."""
+        found = environment(name)
+        in_hello = {"microvm.nonce"}  # see test_an_agent_on_the_host_is_refused
         bare, seen = evidence("bare"), evidence(name)
-        assert declared <= bare.keys()
-        for key in declared:
-            assert seen[key] != bare[key], key
-        if name.startswith("bare"):
-            assert seen == bare
+        for key in (found.boundary | DIFFERS.get(name, set())) - in_hello:
+            assert look_up(seen, key) is not None, key
+            assert look_up(seen, key) != look_up(bare, key), key
+        if found.virt_class in {VirtClass.OS_LEVEL, VirtClass.NONE}:
+            assert [seen[key] for key in ONE_KERNEL] == [bare[key] for key in ONE_KERNEL]
+        if found.virt_class is VirtClass.NONE:
+            assert {**seen, "pid": 0} == {**bare, "pid": 0}
         if name not in OWN_LAYOUT:
             assert seen["personality"] == supervisor.ADDR_NO_RANDOMIZE, "the kernel draws its layout, and not the boot"
 
@@ -263,14 +305,6 @@ class TestEveryEnvironment:
             if name in GUESTS:
                 return  # theirs is in their own memory, so that the share is never timed
             assert (run.scratch / "written").read_text() == str(run.scratch)
-
-    def test_launched_is_before_the_agent_and_after_the_call(self, name: str) -> None:
-        """The moment of launch lies between the call of start and the agent's first word."""
-        program = "import os; os.write(1, b'here\\n')"
-        before = time.monotonic_ns()
-        with running(name, program) as session:
-            read_line(session.from_agent)
-            assert before < session.launched_ns < time.monotonic_ns()
 
     def test_limits(self, name: str) -> None:
         """A session gets no more CPU time and memory than it is allowed; where that cannot be had it is refused."""
@@ -308,10 +342,26 @@ class TestEveryEnvironment:
                 assert session.wait(PATIENCE_S) not in (0, None)
                 assert "/nonexistent/agent" in session.stderr_tail()
 
-    def test_stopped_while_starting(self, name: str) -> None:
-        """A session that is stopped before its agent has said anything is gone."""
-        with running(name, ECHO):
-            pass
+    def test_interrupted_while_starting(self, name: str) -> None:
+        """Ctrl-C in the middle of the start: when the exception is here, nothing of the session is."""
+        found = environment(name)
+        with pytest.raises(KeyboardInterrupt), sessions.open_run() as run:
+            press_ctrl_c(0.03)
+            with found.start(launch(run, ECHO)) as session:
+                assert isinstance(session, ProcessSession)
+                session.wait(PATIENCE_S)
+        assert not processes()
+        assert not sessions.base().exists()
+
+    def test_interrupted_while_running_and_again_while_stopping(self, name: str) -> None:
+        """Ctrl-C ends what runs; another one, while it is being ended, leaves nothing half done."""
+        with pytest.raises(KeyboardInterrupt), running(name, SLOW_TO_LEAVE) as session:
+            read_line(session.from_agent)
+            press_ctrl_c(0.08)
+            os.kill(os.getpid(), signal.SIGINT)
+        assert session.stop() > 0.1e9, "the second one came when it had left"
+        assert not processes()
+        assert not sessions.base().exists()
 
     @pytest.mark.usefixtures("little_grace")
     def test_stubborn_agent_with_daemons(self, name: str) -> None:
@@ -360,6 +410,11 @@ class TestEveryEnvironment:
             wait_for(lambda: not alive(leader))
             assert len(sessions.sweep()) == 1
             assert not sessions.base().exists()
+
+
+def press_ctrl_c(after_s: float) -> None:
+    """SIGINT for this process after a while."""
+    threading.Timer(after_s, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
 def cpu_share(session: ProcessSession) -> float:

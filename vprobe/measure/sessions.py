@@ -148,7 +148,8 @@ def check_place(environment: Environment, agent: Started, bare: Mapping[str, Any
     refuse_impostor(environment, agent.hello.evidence, bare, agent.nonce)
 
 
-def _look_up(evidence: Mapping[str, Any], key: str) -> Any:
+def look_up(evidence: Mapping[str, Any], key: str) -> Any:
+    """The value under a key of a boundary ("namespaces.pid"); None where it was not read."""
     value: Any = evidence
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
@@ -158,13 +159,13 @@ def _look_up(evidence: Mapping[str, Any], key: str) -> Any:
 def refuse_impostor(environment: Environment, seen: Mapping[str, Any], bare: Mapping[str, Any], nonce: int) -> None:
     """RunError unless everything that the boundary must change has changed, and the micro-VM shows the planted number."""
     for key in sorted(environment.boundary):
-        value = _look_up(seen, key)
-        if value is None or value == _look_up(bare, key):
+        value = look_up(seen, key)
+        if value is None or value == look_up(bare, key):
             raise RunError(
                 f"{environment.name}: the session is not where it says: its {key} is {'unread' if value is None else 'bare’s'}",
                 "the environment is at fault; leave it out with --env",
             )
-    if "microvm.nonce" in environment.boundary and int(_look_up(seen, "microvm.nonce")) != nonce:
+    if "microvm.nonce" in environment.boundary and int(look_up(seen, "microvm.nonce")) != nonce:
         raise RunError(f"{environment.name}: the micro-VM does not show the number that was planted in it")
 
 
