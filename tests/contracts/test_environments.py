@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -9,13 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from vprobe import environments
 from vprobe.cli import envs
-from vprobe.environments import Available, Launch, Session, Unavailable, bare
+from vprobe.environments import Available, Environment, Launch, Session, Unavailable, bare
 from vprobe.errors import RunError, UsageError
 from vprobe.measure import evidence
 from vprobe.model import VirtClass
@@ -53,6 +56,22 @@ class Impostor:
 
     def availability(self) -> Available:
         return Available("impostor 1.0")
+
+    def agent_options(self) -> Mapping[str, str]:
+        return {}
+
+    def start(self, launch: Launch) -> Session:
+        return bare.environment("bare").start(launch)
+
+
+@dataclass(frozen=True)
+class OnTheHost:
+    """An environment as it is, but for its agent, which runs on the host, and natively."""
+
+    real: Environment
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
 
     def agent_options(self) -> Mapping[str, str]:
         return {}
@@ -150,30 +169,41 @@ def test_another_package_can_add_one(impostor: str) -> None:
     assert isinstance(environments.get(impostor), Impostor)
 
 
-def booted(*names: str) -> None:
+def booted(*chosen: Environment) -> None:
     """Start a boot of these environments and end it again."""
     from vprobe.environments.sessions import open_run
     from vprobe.measure.plan import NO_VARIANT, PlannedArm
     from vprobe.measure.sessions import Site, boot
     from vprobe.model import Arm
 
-    arms = [PlannedArm(Arm(name, name), environments.get(name), NO_VARIANT) for name in names]
-    with open_run() as run, boot(arms, names, Site(run, Path(__file__).parents[2], 1.0), (0,)):
+    arms = [PlannedArm(Arm(one.name, one.name), one, NO_VARIANT) for one in chosen]
+    order = [one.name for one in chosen]
+    with open_run() as run, boot(arms, order, Site(run, Path(__file__).parents[2], 1.0), (0,)):
         pass
 
 
 def test_an_impostor_is_refused(impostor: str) -> None:
     """A session that is not where it says ends the run before anything is measured, whenever bare is started."""
-    for names in (("bare", impostor), (impostor, "bare")):
+    one, base = environments.get(impostor), environments.get("bare")
+    for both in ((base, one), (one, base)):
         with pytest.raises(RunError, match="impostor: the session is not where it says"):
-            booted(*names)
+            booted(*both)
+
+
+@pytest.mark.parametrize("name", [name for name in environments.BUILT_IN if not name.startswith("bare")])
+def test_an_agent_on_the_host_is_refused(name: str) -> None:
+    """Whatever kind it says it is: an environment that runs its agent on the host does not get to measure."""
+    stand_in: Any = OnTheHost(environments.get(name))
+    with pytest.raises(RunError, match=f"{name}: the session is not where it says"):
+        booted(environments.get("bare"), stand_in)
 
 
 def test_what_is_available_is_believed() -> None:
     """The agent of every environment that says it is available answers, and is where it says."""
-    names = [name for name in environments.names() if isinstance(environments.get(name).availability(), Available)]
-    assert "bare" in names
-    booted(*names)
+    everything = [environments.get(name) for name in environments.names()]
+    available = [one for one in everything if isinstance(one.availability(), Available)]
+    assert "bare" in [one.name for one in available]
+    booted(*available)
 
 
 class TestCommand:
@@ -198,6 +228,27 @@ class TestCommand:
         text = self.run()
         assert all(name in text and (kind or "as-probed") in text for name, kind in CLASSES.items())
 
+    def test_a_pipe_gets_one_line_an_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Reason and remedy stand on the line with the name, however long they are: what grep finds is whole."""
+        long = Unavailable("because " * 40, "do this " * 40)
+        monkeypatch.setattr(envs, "survey", lambda chosen: tuple(long for _ in chosen))
+        lines = self.run("bare", "docker").splitlines()
+        assert len(lines) == 3
+        assert all(long.reason.strip() in line and long.remedy.strip() in line for line in lines[1:])
+        assert all(line == line.rstrip() for line in lines)
+
+    def test_a_terminal_gets_lines_that_fit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Long reasons are wrapped below themselves at the terminal's width, whatever that is."""
+        long = Unavailable("because " * 40, "do this " * 40)
+        rows = [(environments.get(name), long) for name in ("bare", "ssh:localhost")]
+        for width in (80, 200):
+            output = Console(width=width, force_terminal=True, color_system=None, file=io.StringIO())
+            envs.print_table(rows, output)
+            assert isinstance(output.file, io.StringIO)
+            lines = output.file.getvalue().splitlines()
+            assert width - 9 < max(map(len, lines)) <= width
+            assert sum(line.count("because") for line in lines) == 80
+
     def test_names_filter(self) -> None:
         """Only those asked for are tried and shown."""
         assert [row["name"] for row in json.loads(self.run("--json", "bare"))] == ["bare"]
@@ -212,16 +263,3 @@ class TestCommand:
         """Brackets in a reason are shown, not taken for colours."""
         monkeypatch.setattr(envs, "survey", lambda chosen: tuple(Unavailable("[red]x[/red]", "[link]") for _ in chosen))
         assert "[red]x[/red]" in self.run("bare")
-
-    def test_completion(self) -> None:
-        """Tab completes a name, also the last of a comma-separated list, without repeating one."""
-        import click
-
-        context = click.Context(envs.command)
-
-        def completed(text: str) -> list[str]:
-            return [item.value for item in envs.complete_names(context, envs.command.params[0], text)]
-
-        assert completed("ru") == ["runc"]
-        assert completed("bare,na") == ["bare,namespaces"]
-        assert completed("bare,ba") == ["bare,bare-aa"]

@@ -18,6 +18,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
+from vprobe.cli.completion import complete_names
 from vprobe.cli.progress import Progress, duration
 from vprobe.environments import IMAGES, Environment, Limits
 from vprobe.environments.limits import MINIMUM_CPUS, parse_memory
@@ -313,7 +314,14 @@ def only(plan: Plan, rows: Sequence[RuleResult]) -> Plan:
 
 
 @click.command(name="bench")
-@click.option("--env", "env", default="auto", show_default=True, metavar="NAMES", help="Environments, by commas.")
+@click.option(
+    "--env",
+    default="auto",
+    show_default=True,
+    metavar="NAMES",
+    help="Environments, by commas.",
+    shell_complete=complete_names,
+)
 @click.option("--select", multiple=True, metavar="GLOB", help="Workloads; only * and ? are wild.")
 @click.option("--variant", multiple=True, metavar="NAME=SPEC", help="git:REV, env:VAR=VALUE or a command; two or more.")
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="quick", show_default=True)

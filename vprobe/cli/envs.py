@@ -6,25 +6,19 @@ from collections.abc import Sequence
 
 import click
 import msgspec
-from click.shell_completion import CompletionItem
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from vprobe import environments
+from vprobe.cli.completion import complete_names
+from vprobe.cli.probe_screen import console
 from vprobe.environments import Available, Environment, Unavailable
 from vprobe.environments.survey import survey
 
 Row = tuple[Environment, Available | Unavailable]
-
-
-def complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names of environments for the shell's completion, also after the last comma of a list."""
-    del ctx, param
-    before, comma, last = incomplete.rpartition(",")
-    given = before.split(",")
-    fitting = [name for name in environments.names() if name.startswith(last) and name not in given]
-    return [CompletionItem(f"{before}{comma}{name}") for name in fitting]
+MARK_WIDTH = 7
+NARROWEST = 30
+"""Columns for reasons, however narrow the terminal is."""
 
 
 def class_of(environment: Environment, found: Available | Unavailable) -> str:
@@ -48,25 +42,37 @@ def as_json(rows: Sequence[Row]) -> str:
     return msgspec.json.encode(table).decode()
 
 
-def describe(found: Available | Unavailable) -> Text:
-    """The last column: the engine's version, or the reason and what to do. `Text`, since it comes from the machine."""
+def describe(found: Available | Unavailable, *, apart: bool) -> Text:
+    """The last column: the engine's version, or the reason and what to do, on a line of its own (`apart`) or on the same.
+
+    `Text`, since it comes from the machine.
+    """
     if isinstance(found, Available):
         return Text(found.version)
     text = Text(found.reason)
     if found.remedy:
-        text.append(f"\n→ {found.remedy}", style="dim")
+        text.append(f"{chr(10) if apart else ' '}→ {found.remedy}", style="dim")
     return text
 
 
-def as_table(rows: Sequence[Row]) -> Table:
-    """The table that a person reads."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("ENVIRONMENT", "CLASS", "", "ENGINE, OR WHY NOT"):
-        table.add_column(heading, no_wrap=heading in ("ENVIRONMENT", "CLASS"), overflow="fold")
+def print_table(rows: Sequence[Row], output: Console) -> None:
+    """The table that a person reads: wrapped on a terminal; one line an environment, as long as it gets, in a pipe."""
+    names = max(len(environment.name) for environment, _ in rows) + 2
+    classes = max(len(class_of(*row)) for row in rows) + 2
+    names, classes = max(names, len("ENVIRONMENT") + 2), max(classes, len("CLASS") + 2)
+    indent = names + classes + MARK_WIDTH
+    heading = f"{'ENVIRONMENT':{names}}{'CLASS':{classes}}{'':{MARK_WIDTH}}ENGINE, OR WHY NOT"
+    output.print(Text(heading, "bold"), soft_wrap=True)
     for environment, found in rows:
-        mark = Text("✔ yes", "green") if isinstance(found, Available) else Text("✘ no", "red")
-        table.add_row(Text(environment.name), class_of(environment, found), mark, describe(found))
-    return table
+        text = describe(found, apart=output.is_terminal)
+        parts = text.wrap(output, max(output.width - indent, NARROWEST)) if output.is_terminal else [text]
+        mark = (
+            (f"{'✔ yes':{MARK_WIDTH}}", "green") if isinstance(found, Available) else (f"{'✘ no':{MARK_WIDTH}}", "red")
+        )
+        head = Text.assemble(f"{environment.name:{names}}{class_of(environment, found):{classes}}", mark)
+        for number, part in enumerate(parts):
+            part.rstrip()
+            output.print(Text.assemble(head if number == 0 else " " * indent, part), soft_wrap=True)
 
 
 def missing_packages(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -95,5 +101,5 @@ def command(names: tuple[str, ...], json_output: bool, install_hints: bool) -> i
         else:
             click.echo("nothing that a package would bring is missing", err=True)
     else:
-        Console().print(as_table(rows))
+        print_table(rows, console())
     return 0
