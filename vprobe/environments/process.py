@@ -306,8 +306,8 @@ def signals_held_back() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in came:
-            signal.raise_signal(number)
+        for late in came:
+            signal.raise_signal(late)
 
 
 def start(instructions: Instructions, launch: Launch, kind: type[P] = ProcessSession) -> P:  # type: ignore[assignment]
