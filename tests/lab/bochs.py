@@ -62,7 +62,7 @@ class Bochs:
     strict: bool = False
     vmx_disabled: bool = False  # by the BIOS
     memory_mib: int = 512
-    limit_s: float = 300
+    limit_s: float = 600
 
     @property
     def host_root(self) -> bool:
