@@ -81,6 +81,36 @@ static int discard(struct host *host, uint64_t offset, uint64_t length) {
     return status;
 }
 
+static int reuse(struct host *host, uint64_t bytes) {
+    bool enough;
+    Py_BEGIN_ALLOW_THREADS;
+    partner_free(host->partner, false);
+    host->partner = NULL;
+    enough = memory_reuse(&host->memory, bytes);
+    Py_END_ALLOW_THREADS;
+    if (!enough) {
+        PyErr_Format(PyExc_ValueError, "reuse: %llu bytes are more than the %llu that are there",
+                     (unsigned long long)bytes, (unsigned long long)host->memory.reserved);
+        return -1;
+    }
+    host_fill_block(host);
+    return host->populate == NULL ? 0 : host->populate(host);
+}
+
+PyObject *host_reuse(PyObject *self, PyObject *args) {
+    struct host *host = (struct host *)self;
+    PyObject *object;
+    uint64_t bytes;
+    if (!PyArg_ParseTuple(args, "O:reuse", &object) ||
+        to_bounded(object, "memory_bytes", 0, INT64_MAX / 2, &bytes) == -1 || host_enter(host) == -1)
+        return NULL;
+    int status = reuse(host, bytes);
+    host_leave(host);
+    if (status == -1)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 PyObject *host_discard(PyObject *self, PyObject *args) {
     struct host *host = (struct host *)self;
     PyObject *objects[2];

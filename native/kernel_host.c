@@ -101,6 +101,7 @@ static int host_open(struct host *host, uint64_t memory_bytes, uint64_t page_byt
     host->block = block;
     host->seen_at = (uint64_t)(uintptr_t)host->memory.address;
     host->execute = execute_here;
+    host->populate = NULL;
     host->release = release_block;
     host_fill_block(host);
     block->flags = cpu_flags();
@@ -194,6 +195,7 @@ static PyMethodDef methods[] = {
     {"run", host_run, METH_VARARGS, "run(kernel, warm, timed, a0=0, a1=0, a2=0, a3=0) -> (ticks, result)"},
     {"build_chase", host_build_chase, METH_VARARGS, "build_chase(offset, length, stride, seed)"},
     {"discard", host_discard, METH_VARARGS, "discard(offset, length)"},
+    {"reuse", host_reuse, METH_VARARGS, "reuse(memory_bytes)"},
     {"start_partner", host_start_partner, METH_VARARGS, "start_partner(kernel, cpu)"},
     {"close", close_method, METH_NOARGS, "Give everything back. Closing twice is fine."},
     {"__enter__", enter_method, METH_NOARGS, NULL},

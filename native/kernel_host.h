@@ -15,10 +15,12 @@ struct memory {
     uint8_t *address;    /* aligned to HUGE_PAGE; NULL if there is none */
     uint64_t bytes;      /* as asked for */
     uint64_t mapped;     /* rounded up to pages */
+    uint64_t reserved;   /* of the mapping, which may be more: see memory_reuse() */
     uint64_t page_bytes; /* what was had */
 };
 
 int memory_map(struct memory *memory, uint64_t bytes, uint64_t page_bytes, struct failure *failure);
+bool memory_reuse(struct memory *memory, uint64_t bytes); /* false: there is not so much */
 void memory_unmap(struct memory *memory);
 int memory_discard(const struct memory *memory, uint64_t offset, uint64_t length, struct failure *failure);
 int memory_lay_cycle(const struct memory *memory, uint64_t offset, uint64_t length, uint64_t stride,
@@ -75,7 +77,9 @@ struct host {
     bool in_guest;
     bool privileged; /* the guest is at ring 0, and has an interrupt controller */
     int (*execute)(struct host *host, kernel_entry *entry); /* 0, or -1 with an exception */
-    void (*release)(struct host *host, bool inherited);     /* frees block and what belongs to it */
+    int (*populate)(
+        struct host *host); /* has what runs the kernels map all memory; NULL: it is this process */
+    void (*release)(struct host *host, bool inherited); /* frees block and what belongs to it */
 };
 
 int host_parse(PyObject *args, PyObject *keywords, bool in_guest, uint64_t *memory_bytes,
@@ -105,6 +109,7 @@ int check_range(uint64_t offset, uint64_t length, uint64_t end); /* 0, or -1 wit
 PyObject *host_run(PyObject *self, PyObject *args);
 PyObject *host_build_chase(PyObject *self, PyObject *args);
 PyObject *host_discard(PyObject *self, PyObject *args);
+PyObject *host_reuse(PyObject *self, PyObject *args);
 PyObject *host_start_partner(PyObject *self, PyObject *args);
 
 #endif

@@ -98,6 +98,16 @@ static int execute_in_guest(struct host *host, kernel_entry *entry) {
 
 /* --- life -------------------------------------------------------------------------------------------- */
 
+/* The host has populated the memory; KVM maps a page when the guest first touches it, which no block should
+ * pay. */
+static int populate(struct host *host) {
+    struct kernel_block *block = host->block;
+    memset(block->arguments, 0, sizeof block->arguments);
+    block->iterations[WARM] = host->memory.mapped / host->memory.page_bytes;
+    block->iterations[TIMED] = 0;
+    return execute_in_guest(host, vprobe_touch);
+}
+
 static void release_machine(struct host *host, bool inherited) {
     struct microvm *vm = (struct microvm *)host;
     if (inherited)
@@ -120,6 +130,7 @@ static int vm_open(struct microvm *vm, uint64_t memory_bytes, uint64_t page_byte
     host->block = (struct kernel_block *)(vm->machine.system + GUEST_BLOCK);
     host->seen_at = GUEST_MEMORY;
     host->execute = execute_in_guest;
+    host->populate = populate;
     host->release = release_machine;
     host_fill_block(host);
     host->block->flags = vm->machine.kernel_flags;
@@ -142,14 +153,6 @@ static int to_nonce(PyObject *object, uint32_t nonce[3]) {
     return 0;
 }
 
-/* The host has populated the memory; KVM maps a page when the guest first touches it, which no block should
- * pay. */
-static int populate(struct microvm *vm) {
-    struct kernel_block *block = vm->host.block;
-    block->iterations[WARM] = vm->host.memory.mapped / vm->host.memory.page_bytes;
-    return execute_in_guest(&vm->host, vprobe_touch);
-}
-
 static int vm_init(PyObject *self, PyObject *args, PyObject *keywords) {
     struct microvm *vm = (struct microvm *)self;
     uint64_t memory_bytes, page_bytes, ring = RING_USER;
@@ -169,7 +172,7 @@ static int vm_init(PyObject *self, PyObject *args, PyObject *keywords) {
         raise_failure(&failure);
         return -1;
     }
-    if (run_guest(vm) == 0 && populate(vm) == 0) /* its first report proves that it runs */
+    if (run_guest(vm) == 0 && populate(&vm->host) == 0) /* its first report proves that it runs */
         return 0;
     host_close(&vm->host);
     return -1;

@@ -131,6 +131,12 @@ class KernelHost:
         """
     def discard(self, offset: int, length: int, /) -> None:
         """Give whole pages (multiples of `page_bytes`) back to the kernel, so that the next touch faults."""
+    def reuse(self, memory_bytes: int, /) -> None:
+        """Begin anew, as if just made, with so many bytes of the memory that is mapped; its pages stay where they are.
+
+        Making pages present is dear where page tables are nested. What the memory holds is not defined, and a partner ends.
+        ValueError where less is mapped.
+        """
     def start_partner(self, kernel: str, cpu: int, /) -> None:
         """A thread on that CPU runs `kernel` in the same memory for as long as each later run() does; it sleeps in between.
 

@@ -100,7 +100,11 @@ class Noise(Record, frozen=True):
 
 
 class Samples(Record, frozen=True):
-    """The blocks of one arm in one visit, in round order. Every list has one entry per round."""
+    """The blocks of one arm in one visit, in round order. Every list has one entry per round.
+
+    `warmup_ns` is what a block takes beside its timed part: warm-up, set-up, what the workload does not time of itself; where
+    operations are too long for that, it begins with one that was run before all rounds.
+    """
 
     iterations: int
     values: tuple[float, ...]  # one operation, in the workload's unit

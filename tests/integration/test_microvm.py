@@ -54,6 +54,22 @@ def test_random_access_gives_the_hosts_result(vm: _native.MicroVM) -> None:
         assert vm.run("random_access", 10, 1000)[1] == host.run("random_access", 10, 1000)[1]
 
 
+def test_a_machine_begins_anew_in_its_memory() -> None:
+    """Another kernel gets the same machine with less memory of it, all there again, at the same address; not with more."""
+    with _native.MicroVM(4 * MIB) as vm:
+        place = vm.memory_address
+        vm.run("touch", 0, 1024)
+        vm.discard(0, 4 * MIB)
+        vm.reuse(MIB)
+        vm.build_chase(0, MIB, 64, 1)
+        met = {vm.run("chase", 0, 1)[1] for _ in range(MIB // 64)}
+        assert met == {place + 64 * node for node in range(MIB // 64)}
+        vm.reuse(4 * MIB)
+        assert vm.run("triad", 10, 1000)[0] > 0
+        with pytest.raises(ValueError, match="more than the"):
+            vm.reuse(8 * MIB)
+
+
 def test_guest_memory_is_mapped_from_the_start() -> None:
     """The first pass over the memory costs what the second does: no block pays for faults of nested paging."""
     with _native.MicroVM(16 * MIB) as vm:

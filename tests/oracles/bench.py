@@ -89,8 +89,8 @@ class Bench:
             request |= {"workload": task.name, "parameters": task.record.parameters}
         channel.request(request, PrepareReply, TIMEOUT_S)
         try:
-            timed = iterations or calibrate(channel, handle, task, block_ns)[0]
-            yield Ours(channel, task, handle, BlockSize(timed, warm_iterations(task, timed)))
+            timed = iterations or calibrate(channel, handle, task, block_ns).iterations
+            yield Ours(channel, task, handle, BlockSize(timed, warm_iterations(task, timed, 0)))
         finally:
             channel.request({"op": "release", "handle": handle}, ReleaseReply, TIMEOUT_S)
 

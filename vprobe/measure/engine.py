@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import random
+import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -20,7 +21,7 @@ from vprobe.environments import Available
 from vprobe.environments.sessions import open_run
 from vprobe.environments.survey import answer_of
 from vprobe.measure import benchmarks, whole_sessions
-from vprobe.measure.calibration import BlockSize, calibrate, settle, warm_iterations
+from vprobe.measure.calibration import BlockSize, calibrate, round_ns, settle, warm_iterations
 from vprobe.measure.channel import Channel
 from vprobe.measure.fingerprint import fingerprint, ns_per_tick
 from vprobe.measure.guests import Guests, is_guest
@@ -30,7 +31,7 @@ from vprobe.measure.protocol import PrepareReply
 from vprobe.measure.schedule import draw_rows, visit_source
 from vprobe.measure.sessions import Boot, Site, boot, controller_beside, probed
 from vprobe.measure.variants import check_out
-from vprobe.measure.visit import Watch, finished, prepare, release, round_ns, run_rounds
+from vprobe.measure.visit import Watch, finished, prepare, release, run_rounds
 from vprobe.model import EnvironmentRecord, Run, Skipped, Visit, WorkloadRecord
 from vprobe.suites import KernelCall
 
@@ -145,7 +146,8 @@ class Engine:
         for line in self.journal.lines:
             task = tasks.get(line.workload) or tasks[BENCHMARKS]
             for arm, samples in line.samples.items():
-                warm = warm_iterations(task, samples.iterations)
+                took_ns = statistics.median(samples.outside_ns) if samples.outside_ns else 0
+                warm = warm_iterations(task, samples.iterations, took_ns / samples.iterations)
                 self.sizes[line.workload, arm] = BlockSize(samples.iterations, warm)
             self.rounds[line.workload] = len(line.rows)
             self.skipped += [skip for skip in line.skipped if skip not in self.skipped]
@@ -158,7 +160,7 @@ class Engine:
         if not pending:
             return
         self.observer.boot(number)
-        random.Random(f"{self.plan.seed}/{number}/tasks").shuffle(pending)
+        pending = drawn_order(pending, random.Random(f"{self.plan.seed}/{number}/tasks"))
         order = self._orders("boot", number, self.plan.arms, 1)[1][0]
         kept = {arm.name for arm in self.plan.arms if is_guest(arm.environment)}
         self.guests.begin_boot(number)
@@ -255,17 +257,15 @@ class Engine:
         """Block sizes of the arms: the frozen ones, or calibrated now."""
         names = [arm.name for arm in arms]
         if not all((task.name, name) in self.sizes for name in names):
-            found = {name: calibrate(this.channel(name), handle, task, self.plan.preset.block_ns) for name in names}
-            base = next((arm.name for arm in arms if arm.environment.name == BASE), None)
-            for name, size in settle(task, found, base).items():
-                self.sizes[task.name, name] = size
-        sizes = {name: self.sizes[task.name, name] for name in names}
-        if task.name not in self.rounds:
             preset = self.plan.preset
-            fitting = preset.budget_ns(len(self.plan.tasks)) // round_ns(this, handle, sizes)
-            long = any(size.timed == 1 for size in sizes.values())
-            self.rounds[task.name] = min(max(fitting, MIN_LONG_ROUNDS if long else MIN_ROUNDS), preset.rounds)
-        return sizes
+            found = {name: calibrate(this.channel(name), handle, task, preset.block_ns) for name in names}
+            base = next((arm.name for arm in arms if arm.environment.name == BASE), None)
+            sizes = settle(task, found, base)
+            self.sizes |= {(task.name, name): size for name, size in sizes.items()}
+            fewest = MIN_LONG_ROUNDS if any(size.timed == 1 for size in sizes.values()) else MIN_ROUNDS
+            fitting = preset.budget_ns(len(self.plan.tasks)) // round_ns(found, sizes)
+            self.rounds.setdefault(task.name, min(max(fitting, fewest), preset.rounds))
+        return {name: self.sizes[task.name, name] for name in names}
 
     def _command_visit(self, this: Boot, task: Task, number: int, watch: Watch) -> None:
         arms = self._arms(task)
@@ -348,6 +348,19 @@ class Engine:
             visits=visits,
             skipped=(*self.plan.skipped, *self.skipped),
         )
+
+
+def drawn_order(tasks: Sequence[Task], source: random.Random) -> list[Task]:
+    """Tasks in a random order, in which those that can work in the same memory stand together: an agent keeps it for them."""
+
+    def memory(task: Task) -> tuple[int, int]:
+        call = task.call or KernelCall("")
+        return call.page_bytes, call.ring
+
+    groups = list(dict.fromkeys(map(memory, tasks)))
+    source.shuffle(groups)
+    order = source.sample(tasks, len(tasks))
+    return sorted(order, key=lambda task: groups.index(memory(task)))
 
 
 def plan_hash(plan: Plan) -> str:

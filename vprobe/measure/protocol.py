@@ -37,7 +37,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BlockReply(Reply, frozen=True, kw_only=True):
-    """One block: its timed part and its warm-up."""
+    """One block: its timed part, and all else that it took: warm-up, set-up, what the workload itself does not time."""
 
     ns: Nanoseconds = 0
     warm_ns: Nanoseconds = 0

@@ -129,6 +129,10 @@ def run_rounds(
     gc.collect()
     gc.disable()
     try:
+        for block, warm, timed, column in steps.values():
+            if not warm:  # an operation that is too long to be warmed up before each block
+                reply, _ = block(handle, 0, timed, BLOCK_TIMEOUT_S)
+                column.warmup_ns.append(reply.ns + reply.warm_ns)
         for order in orders:
             for arm in order:
                 block, warm, timed, column = steps[arm]
@@ -141,13 +145,6 @@ def run_rounds(
     finally:
         gc.enable()
     return columns
-
-
-def round_ns(boot: Boot, handle: int, sizes: Mapping[str, BlockSize]) -> int:
-    """What one round of a workload takes."""
-    return sum(
-        boot.channel(arm).block(handle, size.warm, size.timed, BLOCK_TIMEOUT_S)[1] for arm, size in sizes.items()
-    )
 
 
 def canary(channel: Channel | None, handle: int) -> float | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from vprobe.suites import KernelCall
 
 from vprobe.environments import Launch
 from vprobe.errors import RunError
@@ -105,3 +107,41 @@ def test_a_request_that_is_no_json_is_answered_and_survived(tmp_path: Path) -> N
                 20,
             )
             channel.block(1, 0, 0, 20)
+
+
+CHASE = {"op": "prepare", "handle": 1, "call": asdict(KernelCall("chase", memory_bytes=1 << 22, setup="chase"))}
+TOUCH = {
+    "op": "prepare", "handle": 1,
+    "call": asdict(KernelCall("touch", memory_bytes=1 << 21, refresh="discard", maximum_iterations=512)),
+}  # fmt: skip
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of a process that is there (proc_pid_statm(5))."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_kernels_work_in_the_memory_of_the_last_one(tmp_path: Path) -> None:
+    """A memory outlives its workload, serves smaller ones and larger ones in turn, and there is never more than one."""
+    session, channel = talk(tmp_path)
+    with session:
+        assert channel.hello(20)[0].native
+        held = []
+        for request in (CHASE, TOUCH, CHASE):
+            channel.request(request, PrepareReply, 20)
+            assert channel.block(1, 1, 500, 20)[0].ns > 0
+            channel.request({"op": "release", "handle": 1}, Reply, 20)
+            held.append(resident_bytes(session.pid))
+    assert abs(held[2] - held[0]) < 1 << 20
+
+
+def test_what_a_block_does_beside_its_timed_part_is_told(tmp_path: Path) -> None:
+    """Giving the memory back before a block is part of what it takes: inside and outside differ by the way there alone."""
+    session, channel = talk(tmp_path)
+    with session:
+        channel.hello(20)
+        request = {**TOUCH, "call": {**TOUCH["call"], "memory_bytes": 1 << 26}}  # type: ignore[dict-item]
+        channel.request(request, PrepareReply, 60)
+        channel.block(1, 0, 1 << 14, 20)  # all of it is there, and has to be given back
+        reply, outside_ns = channel.block(1, 0, 1, 20)
+    assert outside_ns >= reply.ns + reply.warm_ns > 10 * reply.ns

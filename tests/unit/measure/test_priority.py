@@ -12,6 +12,7 @@ import pytest
 
 from vprobe.measure import priority
 from vprobe.measure.priority import NICENESS, cpu_group, raise_priority, raised
+from vprobe.measure.sessions import controller_beside
 
 
 @pytest.fixture
@@ -60,3 +61,12 @@ def test_the_group_of_the_cpu_is_read() -> None:
     """This process is in some group, and one that does not exist in none."""
     assert (cpu_group(os.getpid()) or "").startswith("/")
     assert cpu_group(2**22 + 1) is None
+
+
+def test_the_controller_is_as_it_was_after_the_blocks() -> None:
+    """While blocks run it is on the measured CPU and preempts nobody on waking; CPUs and policy are its own again afterwards."""
+    cpus, policy = os.sched_getaffinity(0), os.sched_getscheduler(0)
+    with pytest.raises(RuntimeError, match="broken off"), controller_beside((min(cpus),)):
+        assert (os.sched_getaffinity(0), os.sched_getscheduler(0)) == ({min(cpus)}, os.SCHED_BATCH)
+        raise RuntimeError("broken off")
+    assert (os.sched_getaffinity(0), os.sched_getscheduler(0)) == (cpus, policy)

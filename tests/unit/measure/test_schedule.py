@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
+from vprobe.suites import KernelCall
 
+from vprobe.measure.engine import drawn_order
+from vprobe.measure.plan import Task
 from vprobe.measure.schedule import draw_rows, visit_source, williams_square
+from vprobe.model import Kind, WorkloadRecord
 
 
 @given(st.integers(2, 16))
@@ -31,3 +36,17 @@ def test_rows_are_drawn_evenly_and_repeatably(rows: int, rounds: int, seed: int)
     counts = Counter(drawn)
     assert len(drawn) == rounds
     assert max(counts.values()) - min(counts.get(row, 0) for row in range(rows)) <= 1
+
+
+def test_tasks_that_can_share_a_memory_stand_together() -> None:
+    """The order of a boot is drawn anew each time, and never goes from one size of pages to another and back."""
+    calls = {"a": None, "b": KernelCall("k"), "c": KernelCall("k", page_bytes=1 << 21), "d": KernelCall("k", ring=0)}
+    calls |= {"e": KernelCall("k", page_bytes=1 << 21), "f": KernelCall("k", ring=0)}
+    tasks = [
+        Task(WorkloadRecord(name, "ns", "lower", Kind.KERNEL, {}), frozenset(), call) for name, call in calls.items()
+    ]
+    orders = {"".join(task.name for task in drawn_order(tasks, random.Random(seed))) for seed in range(200)}
+    assert len(orders) > 20
+    for order in orders:
+        pairs = {order.index(one) - order.index(other) for one, other in ("ab", "ce", "df")}
+        assert sorted(order) == sorted(calls) and pairs <= {-1, 1}

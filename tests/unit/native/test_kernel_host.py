@@ -823,3 +823,35 @@ def anonymous_huge(address: int) -> int:
         elif inside and line.startswith("AnonHugePages:"):
             return int(line.split()[1]) * KIB
     return 0
+
+
+def test_memory_is_used_again_where_it_lies() -> None:
+    """A host that begins anew keeps its address, has what it discarded present again, and lays a cycle of another size."""
+    with _native.KernelHost(4 * MIB) as host:
+        place = host.memory_address
+        host.build_chase(0, 4 * MIB, 64, 1)
+        host.discard(0, 4 * MIB)
+        host.reuse(MIB)
+        assert (host.memory_address, host.memory_bytes, host.page_bytes) == (place, MIB, 4096)
+        with pytest.raises(ValueError, match="no cycle"):
+            host.run("chase", 0, 1)
+        with pytest.raises(ValueError, match="leave the memory"):
+            host.build_chase(0, 2 * MIB, 64, 1)
+        before = faults()
+        host.build_chase(0, MIB, 4096, 1)
+        host.run("chase", 0, 1000)
+        assert faults() - before < 5
+        host.reuse(4 * MIB)
+        assert host.run("triad", 0, 100)[0] > 0
+        with pytest.raises(ValueError, match="more than the"):
+            host.reuse(4 * MIB + 1)
+
+
+def test_beginning_anew_ends_the_partner() -> None:
+    """The thread on the second CPU is not there any more for the next kernel."""
+    with _native.KernelHost(4096) as host:
+        threads = len(list(Path("/proc/self/task").iterdir()))
+        host.start_partner("atomic", max(os.sched_getaffinity(0)))
+        assert len(list(Path("/proc/self/task").iterdir())) == threads + 1
+        host.reuse(4096)
+        assert len(list(Path("/proc/self/task").iterdir())) == threads

@@ -87,9 +87,9 @@ PROOFS: dict[str, Callable[[list[Row]], Row]] = {
     "commands": lambda _: commands(),
     "peers": one_peer,
     "speed": lambda _: {**speed.round_trip(), "overhead": speed.overhead(["auto"])},
-    "sweep": lambda _: speed.sweep(),
+    "sweep": lambda done: speed.sweep(len(done)),
 }
-REPETITIONS = {"aa": 30, "power-quick": 40, "power-default": 20, "commands": 20, "peers": 30, "speed": 3, "sweep": 2}
+REPETITIONS = {"aa": 30, "power-quick": 40, "power-default": 20, "commands": 20, "peers": 30, "speed": 3, "sweep": 3}
 
 
 def rows_of(proof: str) -> list[Row]:

@@ -10,6 +10,8 @@ from validation.figures import LIVE_BEGIN as BEGIN
 from validation.figures import LIVE_END as END
 from validation.figures import Figure, write_between
 
+from vprobe.measure.plan import CONTROL
+
 Row = dict[str, Any]
 FAIL = "fail"
 
@@ -97,20 +99,34 @@ def speed(rows: Sequence[Row]) -> Figure:
     )
 
 
-def sweep(rows: Sequence[Row]) -> Figure:
-    """Noise between boots by length of block."""
-    first = rows[0]["sigma"]
-    lengths = list(next(iter(next(iter(first.values())).values())))
+def cells_of(rows: Sequence[Row], key: str) -> tuple[list[str], list[list[str]]]:
+    """Columns and lines of a table of deviations: those of one length, or of one number of rounds, stand below each other."""
+    columns: list[str] = []
     lines = []
-    for workload, arms in first.items():
-        for arm in arms:
-            cells = [statistics.mean(row["sigma"][workload][arm][length] for row in rows) for length in lengths]
-            lines.append([f"`{workload}`", arm, *(f"{100 * cell:.2f} %" for cell in cells)])
-    return Figure(
+    for workload in dict.fromkeys(name for row in rows for name in row[key]):
+        for row in rows:
+            for arm, cells in row[key].get(workload, {}).items():
+                columns = columns or list(cells)
+                name = f"{arm}, beside {row['environments'][0]}" if arm == CONTROL else arm
+                lines.append([f"`{workload}`", name, *(f"{100 * cell:.2f} %" for cell in cells.values())])
+    return columns, lines
+
+
+def sweep(rows: Sequence[Row]) -> Iterator[Figure]:
+    """Noise between boots by length of block, and by number of rounds."""
+    columns, lines = cells_of(rows, "sigma")
+    yield Figure(
         "The length of a block",
         "Standard deviation between boots of ln(arm / bare) by the length of a block in ms, the blocks of an arm adding up to "
-        "60 ms in each boot whatever their length.",
-        ["workload", "arm", *lengths],
+        "60 ms in each boot whatever their length. An arm with a slow channel has longer blocks: at least five round trips.",
+        ["workload", "arm", *columns],
+        lines,
+    )
+    columns, lines = cells_of(rows, "rounds")
+    yield Figure(
+        "The number of rounds",
+        "The same deviation by the number of rounds, of blocks of half a millisecond.",
+        ["workload", "arm", *columns],
         lines,
     )
 
@@ -131,7 +147,7 @@ def figures(rows: dict[str, list[Row]]) -> Iterator[Figure]:
     if rows["speed"]:
         yield speed(rows["speed"])
     if rows["sweep"]:
-        yield sweep(rows["sweep"])
+        yield from sweep(rows["sweep"])
 
 
 def show(rows: dict[str, list[Row]], *, write: bool) -> int:
