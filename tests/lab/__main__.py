@@ -106,5 +106,5 @@ if __name__ == "__main__":
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)
-    except LabError as error:
+    except (LabError, OSError) as error:
         sys.exit(f"lab: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +62,7 @@ class Bochs:
     strict: bool = False
     vmx_disabled: bool = False  # by the BIOS
     memory_mib: int = 512
-    limit_s: float = 300
+    limit_s: float = 600
 
     @property
     def host_root(self) -> bool:
@@ -73,6 +74,7 @@ class Bochs:
 
     def boot(self, place: Path, kernel: Kernel, initramfs: Path, tools: Path | None = None) -> float:
         """Run it to its end; the guest's words are in place/console and place/answer. Wall time in s."""
+        prefix = own_network()
         tree = unpacked("bochs", PACKAGES, closure=True)
         share = tree / "usr/share/bochs"
         bios = share / "BIOS-bochs-latest"
@@ -102,16 +104,25 @@ class Bochs:
             LTDL_LIBRARY_PATH=str(tree / "usr/lib/x86_64-linux-gnu/bochs/plugins"),
             LD_LIBRARY_PATH=libraries(tree),
         )
-        # The one display that needs neither a terminal nor X listens on every interface: it gets a network of its own.
-        user = [] if os.geteuid() == 0 else ["--map-root-user"]
         return run_to_end(
             command,
             place,
             limit_s=self.limit_s,
             good=(0, 1),
             environment=environment,
-            prefix=["unshare", "--net", *user],
+            prefix=prefix,
         )
+
+
+def own_network() -> list[str]:
+    """What starts a program in a network of its own: the one display without terminal or X listens on every interface."""
+    command = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        raise LabError(
+            "Bochs needs a network namespace of its own: run as root, or allow user namespaces"
+            " (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)"
+        )
+    return command
 
 
 def without_vmx(bios: bytes) -> bytes:

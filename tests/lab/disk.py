@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 import subprocess
 import tempfile
@@ -49,6 +50,9 @@ def write_disk(target: Path, kernel: Path, initramfs: Path, *, memory_mib: int, 
 
 def _loader() -> bytes:
     """The boot sector's code, assembled."""
+    missing = [name for name in ("as", "ld") if shutil.which(name) is None]
+    if missing:
+        raise LabError(f"{' and '.join(missing)} not found: the package binutils brings them")
     with tempfile.TemporaryDirectory(prefix="vprobe-lab-") as directory:
         item, image = f"{directory}/loader.o", Path(directory) / "loader"
         subprocess.run(["as", "--32", "-o", item, str(LOADER)], check=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 
+from lab import microvm
 from lab.bench import Bench, Problems, Row
 from lab.guest import Answer
-from lab.microvm import microvm
 from lab.qemu import Qemu
 
 KVM = ("kvm_amd",)
@@ -16,7 +16,7 @@ NOT_READ = "firmware lock not read: MSR 0xc0010114: "
 UNDER = {"layers": "qemu (full-software)", "role": "guest"}
 HERE = {"amdv": "present", "controls": 3, **UNDER}
 
-STATES = """
+STATES = f"""
 load irqbypass; load kvm; load ccp
 probe bare; tools bare
 load kvm_amd nested=0
@@ -28,9 +28,7 @@ unload kvm_amd
 load msr
 load kvm_amd nested=1
 probe nested
-step micro-VM
-$PYTHON $LAB/lab/microvm.py 128 > $OUT/microvm.json
-"""
+{microvm.script(128)}"""
 
 
 MEASURED = (
@@ -40,7 +38,9 @@ MEASURED = (
     "exits.out",
     "exits.cpuid",
     "exits.create_vm",
-    "lifecycle.*",
+    "lifecycle.start",
+    "lifecycle.stop",
+    "lifecycle.memory",
 )
 MEASURE = f"""
 load irqbypass; load kvm; load ccp; load kvm_amd nested=0
@@ -72,7 +72,7 @@ BENCHES = (
         script=STATES,
         modules=KVM,
         in_ci=True,
-        check=microvm,
+        check=microvm.problems,
         facts={
             "bare": {"kvm.remedy": "modprobe kvm_amd (see the kernel log if that fails)"},
             "kvm": {"kvm.nested.state": "disabled"},

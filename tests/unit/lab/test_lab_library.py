@@ -17,7 +17,7 @@ import pytest
 from lab import __main__ as command
 from lab import bench, guest, tools
 from lab.bench import Bench, look_up, unlike
-from lab.bochs import without_vmx
+from lab.bochs import own_network, without_vmx
 from lab.comparison import Comparison
 from lab.guest import BEGIN, END, STEP, Answer, unpack
 from lab.packages import LabError
@@ -63,6 +63,16 @@ def test_the_bios_locks_without_vmx() -> None:
     assert without_vmx(bios) == bios.replace(b"\x83\xc8\x05", b"\x83\xc8\x01")
     with pytest.raises(LabError, match="1 places"):
         without_vmx(b"\x90" * 64 + SETS_LOCK + b"\x90" * 64)
+
+
+def test_bochs_says_what_a_normal_user_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a user may make no namespaces: one line with both remedies."""
+    (tmp_path / "unshare").write_text("#!/bin/sh\necho unshare: Operation not permitted >&2; exit 1\n")
+    (tmp_path / "unshare").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(LabError, match=r"^.*run as root, or allow user namespaces.*$"):
+        own_network()
 
 
 def test_differences_name_their_place() -> None:
