@@ -80,20 +80,49 @@ def test_five_percent_more_work_is_seen_and_none_is_not(tmp_path: Path, factor: 
     assert least <= slower <= most
 
 
-def test_a_change_that_slows_bare_and_runc_alike_is_caught(tmp_path: Path) -> None:
+BENCHMARK = """
+from library import work
+
+def test_work(benchmark):
+    benchmark(work)
+"""
+
+
+def repository(place: Path) -> None:
+    """Two commits: the second does twice the work, in the library that a script and a benchmark use."""
+    identity = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    (place / "benchmarks").mkdir()
+    (place / "benchmarks" / "test_work.py").write_text(BENCHMARK)
+    subprocess.run([*identity, "init", "-q"], cwd=place, check=True)
+    for count in (400_000, 800_000):
+        (place / "library.py").write_text(f"def work():\n    for i in range({count}):\n        pass\n")
+        subprocess.run([*identity, "add", "-A"], cwd=place, check=True)
+        subprocess.run([*identity, "commit", "-q", "-m", str(count)], cwd=place, check=True)
+
+
+LOOP = sys.executable + " -I -S -c 'for i in range({}): pass'"
+REVISIONS = ["--variant", "base=git:HEAD~1", "--variant", "head=git:HEAD"]
+CHANGES = {
+    "commands": ["--variant", f"base={LOOP.format(600_000)}", "--variant", f"head={LOOP.format(1_200_000)}"],
+    "git and --command": ["--command", f"{sys.executable} -S -c 'import library; library.work()'", *REVISIONS],
+    "git and --pytest": ["--pytest", "benchmarks", *REVISIONS],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_that_slows_bare_and_runc_alike_is_caught(tmp_path: Path, change: str) -> None:
     """Against bare a container costs what it did, and that passes; against the base variant both places fail."""
-    loop = sys.executable + " -I -S -c 'for i in range({}): pass'"
-    sides = [
-        word
-        for name, work in (("base", 600_000), ("head", 1_200_000))
-        for word in ("--variant", f"{name}={loop.format(work)}")
-    ]
+    repository(tmp_path)
     run = str(tmp_path / "run.json")
     vprobe = [sys.executable, "-m", "vprobe"]
-    subprocess.run([*vprobe, "bench", "--env", "bare,runc", *sides, "-o", run], check=True, cwd=tmp_path)
-    against_bare = subprocess.run([*vprobe, "gate", run, "--rule", "*@runc<=50% vs bare"], check=False)
+    words = [*vprobe, "bench", "--env", "bare,runc", "--boots", "7", *CHANGES[change], "-o", run]
+    subprocess.run(words, check=True, cwd=tmp_path)
+    what = "pytest.*test_work" if "--pytest" in CHANGES[change] else "command.run"
+    against_bare = subprocess.run([*vprobe, "gate", run, "--rule", f"{what}@runc<=50% vs bare"], check=False)
     assert against_bare.returncode == 0
-    words = [*vprobe, "gate", run, "--rule", "*@*<=10% vs base", "--json"]
+    words = [*vprobe, "gate", run, "--rule", f"{what}@*<=10% vs base", "--json"]
     done = subprocess.run(words, check=False, capture_output=True, text=True)
-    found = {(row["arm"], row["verdict"]) for row in json.loads(done.stdout)["rules"]}
-    assert found == {("bare/head", "fail"), ("runc/head", "fail")}
+    rows = json.loads(done.stdout)["rules"]
+    for row in rows:
+        print(f"{change}: {row['arm']} {row['ratio']:.3f} [{row['low']:.3f}, {row['high']:.3f}] {row['verdict']}")
+    assert {(row["arm"], row["verdict"]) for row in rows} == {("bare/head", "fail"), ("runc/head", "fail")}

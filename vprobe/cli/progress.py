@@ -15,6 +15,9 @@ from rich.text import Text
 from vprobe.measure.plan import BASE, CONTROL, Plan
 from vprobe.model import Visit
 
+DRAWN_EVERY_S = 0.3
+"""A table of many rows and arms takes as long to draw as a tenth of a visit."""
+
 
 def duration(seconds: float) -> str:
     """Seconds as a person says them."""
@@ -32,6 +35,8 @@ class Progress:
         self.total = self.done = self.done_before = self.spared = 0
         self.began_s = time.monotonic()
         self.number = 0
+        self.waiting = ""
+        self.drawn_s = 0.0
         self.all_answered = False
         self.effects: dict[tuple[str, str], list[float]] = defaultdict(list)
         self.units = {task.name: task.record.better for task in plan.tasks}
@@ -56,12 +61,16 @@ class Progress:
         else:
             self.console.print(self._status(), highlight=False)
 
+    def waits_for(self, what: str) -> None:
+        """What is being waited for."""
+        self.waiting = what
+        if self.live and time.monotonic() - self.drawn_s >= DRAWN_EVERY_S:
+            self._draw()
+
     def visit(self, visit: Visit) -> None:
         """A visit is done."""
         self.done += 1
         self._learn(visit)
-        if self.live:
-            self._draw()
 
     def look(self, boots: int, still_open: int, of: int) -> None:
         """An adaptive run was looked at."""
@@ -103,7 +112,8 @@ class Progress:
         left = self._left_s()
         tail = f", about {duration(left)} left" if left is not None else ""
         boots = self.plan.boots
-        return f"boot {self.number + 1} of {boots}, {self.done} of {self.total} visits{tail}"
+        waiting = f"; waiting for {self.waiting}" if self.live and self.waiting else ""
+        return f"boot {self.number + 1} of {boots}, {self.done} of {self.total} visits{tail}{waiting}"
 
     def _draw(self) -> None:
         assert self.live is not None
@@ -117,6 +127,7 @@ class Progress:
             if any(cells):
                 table.add_row(Text(task.name), *cells)
         self.live.update(Group(table, Text(self._status(), style="bold")), refresh=True)
+        self.drawn_s = time.monotonic()
 
     def _cell(self, workload: str, arm: str) -> str:
         effects = self.effects.get((workload, arm))

@@ -55,14 +55,22 @@ class Channel:
 
     def request(self, message: dict[str, Any], reply_type: type[R], timeout_s: float) -> R:
         """One request and its answer."""
+        self.ask(message)
+        return self.answer(str(message["op"]), reply_type, timeout_s)
+
+    def ask(self, message: dict[str, Any]) -> None:
+        """Send a request whose answer is waited for later: meanwhile other agents can be asked."""
         self._id += 1
         self._send(_encode({"id": self._id, **message}) + b"\n")
+
+    def answer(self, operation: str, reply_type: type[R], timeout_s: float) -> R:
+        """The answer to the request that was sent last."""
         line = self._line(timeout_s)
         try:
             reply = msgspec.json.decode(line, type=reply_type)
         except msgspec.MsgspecError as error:
             raise self._broken(f"an answer is not what was asked for: {error}") from None
-        return self._checked(reply, str(message["op"]))
+        return self._checked(reply, operation)
 
     def renew(self) -> None:
         """Have the agent executed anew; its first message is the next that comes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import os
 import random
@@ -51,6 +52,9 @@ class Observer(Protocol):
     def boot(self, number: int) -> None:
         """A boot starts."""
 
+    def waits_for(self, what: str) -> None:
+        """What is being waited for from now on: a session's first message, or a workload."""
+
     def visit(self, visit: Visit) -> None:
         """A visit is on disk."""
 
@@ -69,6 +73,9 @@ class Silent:
         """Nothing."""
 
     def boot(self, number: int) -> None:
+        """Nothing."""
+
+    def waits_for(self, what: str) -> None:
         """Nothing."""
 
     def visit(self, visit: Visit) -> None:
@@ -164,7 +171,8 @@ class Engine:
         order = self._orders("boot", number, self.plan.arms, 1)[1][0]
         kept = {arm.name for arm in self.plan.arms if is_guest(arm.environment)}
         self.guests.begin_boot(number)
-        with boot(self.plan.arms, order, self._site_of(number), self.plan.cpus, kept, self.guests) as this:
+        site = self._site_of(number)
+        with boot(self.plan.arms, order, site, self.plan.cpus, kept, self.guests, self.observer.waits_for) as this:
             self._record(this)
             canary_channel = self._canary(this)
             for task in pending:
@@ -222,6 +230,7 @@ class Engine:
 
     def _visit(self, this: Boot, task: Task, number: int, canary_channel: Channel | None) -> None:
         lifecycle = task.name in whole_sessions.GROUPS
+        self.observer.waits_for(f"sessions to start and stop, for {task.name}" if lifecycle else task.name)
         this.wake_only(() if lifecycle else [arm.name for arm in self._arms(task)])
         watch = Watch.begin(self.plan.cpus[0], canary_channel, CANARY_HANDLE)
         if lifecycle:
@@ -451,4 +460,5 @@ def measure(
             arms = tuple(replace(arm, variant=trees[arm.variant.name]) for arm in plan.arms)
             return Engine(replace(plan, arms=arms), journal, observer or Silent(), site, still_open).run()
     finally:
+        gc.unfreeze()
         journal.close()

@@ -8,7 +8,7 @@ import os
 import secrets
 import sys
 import sysconfig
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -238,10 +238,12 @@ def boot(
     cpus: tuple[int, ...],
     kept: Collection[str] = (),
     keeper: Keeper | None = None,
+    waits_for: Callable[[str], object] = str,
 ) -> Iterator[Boot]:
     """Start every arm's agent in the given order, and believe none before bare's evidence is there to judge by.
 
-    The arms in `kept` belong to the keeper: they do not end with the boot.
+    The arms in `kept` belong to the keeper: they do not end with the boot, and are begun first, since guests take longest.
+    `waits_for` is told whose first message is waited for.
     """
     by_name = {arm.name: arm for arm in arms}
     bare = next(arm.name for arm in arms if arm.environment.name == BASE)
@@ -249,20 +251,23 @@ def boot(
         linked = stack.enter_context(links(cpus, site.network))
         this = Boot({}, {}, cpus[0], bare, unlinked=linked.missing)
         waiting: dict[str, Answering] = {}
-        for place_in_order, name in enumerate(order):  # each starts while others do: that takes longer than measuring
+        # Each starts while others do: that takes longer than measuring.
+        for place_in_order, name in sorted(enumerate(order), key=lambda placed: placed[1] not in kept):
             if keeper is not None and name in kept:
                 waiting[name] = keeper.launched(by_name[name], site, place_in_order, linked)
                 continue
             namespace = linked.before_start(by_name[name])
             waiting[name] = stack.enter_context(launched(by_name[name], site, place_in_order, namespace))
-        for name, one in waiting.items():
-            this.agents[name] = one.greeted()
+        for name in sorted(waiting, key=lambda name: name in kept):
+            waits_for(name)
+            this.agents[name] = waiting[name].greeted()
+            this.agents[name].channel.ask({"op": "evidence"})  # all at once, and before they share a CPU
         for name, agent in this.agents.items():
+            this.hashes[name] = agent.channel.answer("evidence", EvidenceReply, REQUEST_TIMEOUT_S)
             check_place(by_name[name].environment, agent, this.bare_evidence)
             if place := linked.after_start(by_name[name], agent.hello.evidence):
                 agent.channel.request({"op": "place", "place": place}, Reply, REQUEST_TIMEOUT_S)
             agent.channel.request({"op": "pin", "cpus": list(agent.session.pin(cpus))}, Reply, REQUEST_TIMEOUT_S)
-            this.hashes[name] = agent.channel.request({"op": "evidence"}, EvidenceReply, REQUEST_TIMEOUT_S)
         raise_priority([*(agent.session.pid for agent in this.agents.values()), *linked.leaders()])
         try:
             yield this
