@@ -61,6 +61,9 @@ class Machine(Protocol):
     def power_off(self) -> str:
         """Shell of busybox that ends the machine, where its kernel cannot."""
 
+    def check(self) -> None:
+        """LabError where this host lacks something that it needs."""
+
     def boot(self, place: Path, kernel: Kernel, initramfs: Path, tools: Path | None = None) -> float:
         """Run it to its end, and return the wall time in s."""
 
@@ -139,6 +142,7 @@ def stable(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def run(bench: Bench, kernel: Kernel, *, with_tools: bool) -> Answer:
     """Boot the bench in a temporary directory and return what came back. `with_tools`: other tools are asked, too."""
+    bench.machine.check()
     with work_directory() as place:
         tree = tools.tree(bench.packages) if with_tools else None
         setup = Setup(

@@ -72,9 +72,12 @@ class Bochs:
     def power_off(self) -> str:
         return guest.BOCHS_POWER_OFF
 
+    def check(self) -> None:
+        disk.check()
+        own_network()
+
     def boot(self, place: Path, kernel: Kernel, initramfs: Path, tools: Path | None = None) -> float:
         """Run it to its end; the guest's words are in place/console and place/answer. Wall time in s."""
-        prefix = own_network()
         tree = unpacked("bochs", PACKAGES, closure=True)
         share = tree / "usr/share/bochs"
         bios = share / "BIOS-bochs-latest"
@@ -110,7 +113,7 @@ class Bochs:
             limit_s=self.limit_s,
             good=(0, 1),
             environment=environment,
-            prefix=prefix,
+            prefix=own_network(),
         )
 
 
@@ -119,8 +122,8 @@ def own_network() -> list[str]:
     command = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"])]
     if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
         raise LabError(
-            "Bochs needs a network namespace of its own: run as root, or allow user namespaces"
-            " (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)"
+            "Bochs needs a network namespace of its own: run as root, or allow user namespaces (sysctl"
+            " user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns; a chroot never does)"
         )
     return command
 

@@ -19,6 +19,13 @@ MIB = 1 << 20
 CYLINDER = 16 * 63 * SECTOR
 
 
+def check() -> None:
+    """LabError where the boot sector cannot be built here."""
+    missing = [name for name in ("as", "ld") if shutil.which(name) is None]
+    if missing:
+        raise LabError(f"{' and '.join(missing)} not found: the package binutils brings them")
+
+
 def write_disk(target: Path, kernel: Path, initramfs: Path, *, memory_mib: int, command_line: str) -> Path:
     """The image of a disk; its size is whole cylinders."""
     packed = kernel.read_bytes()
@@ -50,9 +57,6 @@ def write_disk(target: Path, kernel: Path, initramfs: Path, *, memory_mib: int, 
 
 def _loader() -> bytes:
     """The boot sector's code, assembled."""
-    missing = [name for name in ("as", "ld") if shutil.which(name) is None]
-    if missing:
-        raise LabError(f"{' and '.join(missing)} not found: the package binutils brings them")
     with tempfile.TemporaryDirectory(prefix="vprobe-lab-") as directory:
         item, image = f"{directory}/loader.o", Path(directory) / "loader"
         subprocess.run(["as", "--32", "-o", item, str(LOADER)], check=True)

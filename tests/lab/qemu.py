@@ -46,10 +46,12 @@ class Qemu:
     def power_off(self) -> str:
         return ""
 
-    def boot(self, place: Path, kernel: Kernel, initramfs: Path, tools: Path | None = None) -> float:
-        """Run it to its end; the guest's words are in place/console and place/answer. Wall time in s."""
+    def check(self) -> None:
         if not shutil.which(QEMU):
             raise LabError(f"{QEMU} is not installed: the package qemu-system-x86 brings it")
+
+    def boot(self, place: Path, kernel: Kernel, initramfs: Path, tools: Path | None = None) -> float:
+        """Run it to its end; the guest's words are in place/console and place/answer. Wall time in s."""
         options = [*self._machine(place, tools), *self._kernel(kernel, initramfs)]
         return run_to_end([QEMU, *options], place, limit_s=self.limit_s)
 

@@ -123,6 +123,10 @@ class Scripted:
     host_root: bool = False
     power_off: str = ""
 
+    def check(self) -> None:
+        if not self.script:
+            raise LabError("this host has no shell")
+
     def boot(self, place: Path, kernel: Kernel, initramfs: Path, tools: Path | None = None) -> float:
         (place / "answered").write_bytes(said({"v": b"1"}))
         return run_to_end(["sh", "-c", self.script], place, limit_s=self.limit_s)
@@ -161,9 +165,9 @@ def test_a_bench_that_hangs_ends_and_the_others_go_on(
     assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
 
 
-@pytest.mark.parametrize("script", ["exit 3", "echo noise > console; echo noise > answer", "true"])
+@pytest.mark.parametrize("script", ["exit 3", "echo noise > console; echo noise > answer", "true", ""])
 def test_a_bench_that_breaks_leaves_the_others_alone(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An emulator that fails, an answer that is none, nothing at all: one bench is wrong, no traceback."""
+    """An emulator that fails, an answer that is none, nothing at all, a host that lacks something: no traceback."""
     assert run_benches(monkeypatch, benches(Scripted(script), Scripted(ANSWERS)), "bench-0") == 1
     assert run_benches(monkeypatch, benches(Scripted(script), Scripted(ANSWERS)), "bench-1") == 0
 
