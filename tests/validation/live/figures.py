@@ -29,7 +29,8 @@ def alarms(rows: Sequence[Row]) -> Figure:
     misses = [f"{sum(failed)} of {len(failed)} real sessions fail"] if sum(failed) > len(rows) / 6 else []
     return Figure(
         "False alarms in real sessions",
-        "Quick sessions of two equal variants over twenty workloads on a shared two-CPU virtual machine, gated at "
+        "Quick sessions, of up to 40 rounds a visit, of two equal variants over twenty workloads on a shared two-CPU virtual "
+        "machine, gated at "
         "`*@bare<=0% vs base`. At most 5 of 30 may fail. Beside it the single rows whose 95 % interval lies wholly above 1, of "
         "which chance alone makes one in forty.",
         ["sessions", "of them failed", "rows above 1", "seconds each"],
