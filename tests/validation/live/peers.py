@@ -6,11 +6,13 @@ All run what they measure pinned to one CPU, as vprobe does.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,15 +20,20 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from vprobe.measure.plan import PRESETS
+from vprobe.measure.plan import PRESETS, within
 from vprobe.measure.priority import NICENESS
 
 from . import loop_agent, sessions
 
 LOOP = 4_000
 COMMAND_LOOP = 300_000
-SIDE_S = 2.0
-"""What each side gets; vprobe, which measures both at once, gets twice that."""
+TOTAL_S = 5.0
+"""What a verdict takes on a quiet machine, whichever tool gives it."""
+PYTEST_S = 0.7
+"""Of it, for each start of pytest."""
+PYPERF_PROCESSES = "2"
+FEWEST_BOOTS = 6
+"""As few as can give an interval, for so short a time."""
 
 LOOP_FILE = Path(__file__).with_name("loop.py")
 LOOP_SOURCE = LOOP_FILE.read_text().partition("if __name__")[0]
@@ -57,7 +64,7 @@ def pytest_benchmark(factor: float, directory: Path) -> bool:
     (directory / "test_loop.py").write_text(BENCHMARK)
     words = [sys.executable, "-m", "pytest", "-q", "-p", "pytest_benchmark.plugin", "-p", "no:cacheprovider"]
     words += ["--benchmark-storage=.", "--rootdir=."]
-    words += [f"--benchmark-max-time={SIDE_S - 0.6}", "--benchmark-warmup=off"]
+    words += [f"--benchmark-max-time={TOTAL_S / 2 - PYTEST_S}", "--benchmark-warmup=off"]
     alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # other plugins would take of its time
     first = quiet([*words, "--benchmark-save=base"], directory, LOOP=str(LOOP), **alone)
     assert first.returncode == 0, first.stdout + first.stderr
@@ -73,9 +80,18 @@ def command(factor: float) -> str:
     return f"{sys.executable} -I -S {LOOP_FILE} {round(COMMAND_LOOP * factor)}"
 
 
+@functools.cache
+def command_s() -> float:
+    """What one run of the command takes."""
+    began_s = time.monotonic()
+    for _ in range(10):
+        quiet(command(1.0).split(), Path.cwd())
+    return (time.monotonic() - began_s) / 10
+
+
 def hyperfine(factor: float, directory: Path) -> bool:
     """hyperfine, and the Welch test of its own scripts at 5 %."""
-    runs = round(SIDE_S / 0.022)
+    runs = max(3, round(TOTAL_S / 2 / command_s()))
     words = ["hyperfine", "--style=none", "-N", "--warmup=2", f"--runs={runs}", "--export-json=out.json"]
     done = quiet([*words, command(1.0), command(factor)], directory)
     assert done.returncode == 0, done.stderr
@@ -85,8 +101,8 @@ def hyperfine(factor: float, directory: Path) -> bool:
 
 
 def pyperf(factor: float, directory: Path) -> bool:
-    """pyperf timeit --fast, with fewer processes so that a side takes SIDE_S, and compare_to."""
-    words = [sys.executable, "-m", "pyperf", "timeit", "--fast", "-p", "2", "-q"]
+    """pyperf timeit --fast, with fewer processes so that both sides take no longer, and compare_to."""
+    words = [sys.executable, "-m", "pyperf", "timeit", "--fast", "-p", PYPERF_PROCESSES, "-q"]
     for name, work in (("base", LOOP), ("head", round(LOOP * factor))):
         done = quiet([*words, "-o", f"{name}.json", "-s", LOOP_SOURCE, f"loop({work})"], directory)
         assert done.returncode == 0, done.stderr
@@ -116,7 +132,7 @@ def bootstrap(factor: float, directory: Path) -> bool:
     bootstrapped interval of the change wholly above its noise threshold of 1 %."""
     sides = []
     for work in (LOOP, round(LOOP * factor)):
-        done = quiet([sys.executable, "-c", SAMPLER, str(work), str(SIDE_S - 0.1)], directory)
+        done = quiet([sys.executable, "-c", SAMPLER, str(work), str(TOTAL_S / 2 - 0.1)], directory)
         sides.append(np.array(json.loads(done.stdout)))
     base, head = sides
     random = np.random.default_rng()
@@ -137,14 +153,15 @@ def bootstrap(factor: float, directory: Path) -> bool:
 def vprobe_blocks(factor: float, directory: Path) -> bool:
     """vprobe: the loop in blocks, and the gate at the limit 0 %."""
     del directory
-    run, _ = sessions.session(PRESETS["quick"], [loop_agent.NAME], {"head": factor})
+    preset = replace(PRESETS["quick"], boots=FEWEST_BOOTS)
+    run, _ = sessions.session(preset, [loop_agent.NAME], {"head": factor})
     return sessions.fails(sessions.verdicts(run, "head")[loop_agent.NAME])
 
 
 def vprobe_command(factor: float, directory: Path) -> bool:
     """vprobe --command: the commands that hyperfine runs, and the gate at the limit 0 %."""
     del directory
-    preset = replace(PRESETS["quick"], command_budget_ns=300_000_000)
+    preset = within(replace(PRESETS["quick"], boots=FEWEST_BOOTS), TOTAL_S, FEWEST_BOOTS)
     run, _ = sessions.session(preset, [], {"head": factor}, {"base": command(1.0), "head": command(factor)})
     return sessions.fails(sessions.verdicts(run, "head")["command.run"])
 
