@@ -16,7 +16,9 @@ from vprobe.analysis.series import Samplings
 from vprobe.measure.plan import BASE
 from vprobe.model import Run
 
-ALPHA = 0.05
+ALPHA = 0.01
+"""Chance of calling a control failed that holds. What a control that holds differs by widens the limits in any case; at 0.05
+one run of a single workload in twenty would be silenced, and as many true failures missed, and no fewer false ones made."""
 MATERIAL = 0.005
 """Share below which a difference of the control is no failure, however sure it is: it widens the limits, as chance does.
 

@@ -199,8 +199,8 @@ def test_a_sure_and_tiny_difference_of_the_control_widens_and_does_not_silence()
 
 
 def test_floor_is_judged_over_all_workloads() -> None:
-    """One p of 0.02 alone rejects; as the best of ten it does not."""
-    suspicious = Estimate(0.01, 0.005, 0.02, 0.02, 9)
+    """One p of 0.005 alone rejects; as the best of ten it does not."""
+    suspicious = Estimate(0.01, 0.005, 0.02, 0.005, 9)
     assert judged({"a": suspicious})["a"].rejected
     crowd = {"a": suspicious} | {str(n): Estimate(0, -0.01, 0.01, 0.9, 9) for n in range(9)}
     assert not judged(crowd)["a"].rejected

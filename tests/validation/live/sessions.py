@@ -27,6 +27,7 @@ from vprobe.probe import probe_host
 from . import loop_agent
 
 BASE = "base"
+FAIL = GateVerdict.FAIL.value
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,10 @@ def session(
 
 
 def verdicts(run: Run, variant: str, boots: int | None = None, limit: str = "0%") -> dict[str, str]:
-    """What the gate says of one variant against base, by workload, had this been the only one and so many boots long."""
+    """What the gate says of one variant against base, by workload, had this been the only one and so many boots long.
+
+    FAIL, or another verdict with its reason.
+    """
     kept = {"bare/base", "bare-aa", f"bare/{variant}"}
     visits = tuple(
         msgspec.structs.replace(visit, samples={arm: visit.samples[arm] for arm in visit.samples if arm in kept})
@@ -89,7 +93,8 @@ def verdicts(run: Run, variant: str, boots: int | None = None, limit: str = "0%"
             square=tuple(tuple(name for name in row if name in kept) for row in run.square),
         )
         report = gate(one, [parse_rule(f"*@bare<={limit} vs {BASE}")])
-        found[workload.name] = report.verdict.value
+        reason = next((row.reason for row in report.rules if row.verdict == report.verdict), "")
+        found[workload.name] = FAIL if report.verdict == FAIL else f"{report.verdict.value}: {reason}"
     return found
 
 
@@ -120,4 +125,4 @@ def own_seconds(run: Run, variant: str) -> dict[str, float]:
 
 def fails(verdict: str) -> bool:
     """Whether the gate fails."""
-    return verdict == GateVerdict.FAIL.value
+    return verdict == FAIL
