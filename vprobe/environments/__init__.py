@@ -156,6 +156,9 @@ class Session(Protocol):
     def stderr_tail(self) -> str:
         """The last lines that engine and agent wrote to standard error, bounded and escaped."""
 
+    def condition(self) -> str:
+        """What can be told of it from outside while it does not answer; "" for nothing."""
+
     def freeze(self) -> None:
         """Make the environment quiet while others are measured; does nothing where there is no means."""
 

@@ -149,6 +149,10 @@ class ProcessSession:
         """The agent pins itself, by the host's own numbers."""
         return tuple(cpus)
 
+    def condition(self) -> str:
+        """Nothing: its processes are there for all to see."""
+        return ""
+
     def phases(self, answered_ns: int, agent_ns: int, clock: Mapping[str, int]) -> dict[str, int]:
         """The engine's share, with the interpreter's start, and the agent's."""
         del clock  # the host's own

@@ -121,7 +121,8 @@ class Channel:
             now = time.monotonic()
             deadline = deadline or now + timeout_s * slowness()
             if not self._poll.poll(max(0.0, deadline - now) * 1000):
-                raise self._broken(f"no answer within {timeout_s:g} s")
+                condition = self._session.condition()
+                raise self._broken(f"no answer within {timeout_s:g} s" + (f" ({condition})" if condition else ""))
             chunk = os.read(self._from_agent, MAX_ANSWER_BYTES)
             if not chunk:
                 raise self._broken("the agent ended")

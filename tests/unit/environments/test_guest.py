@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vprobe import environments
+from vprobe import _native, environments
 from vprobe.environments import Disk, Launch, guest, guest_kernel
 from vprobe.environments.guest import GuestSession, LinuxGuest, Machine
 from vprobe.errors import UsageError
@@ -34,6 +34,13 @@ def test_varieties() -> None:
     plain = command(Machine(), "kvm")
     assert "kvm=off" not in plain and "hpet" not in plain and "hugetlb" not in plain
     assert "-smp 2" in plain
+
+
+def test_an_emulated_cpu_is_told_the_rate_of_its_counter() -> None:
+    """It is the host's own, and not found out by timers that a busy host lets run late; KVM's guests have KVM's clock."""
+    assert f" tsc_early_khz={guest.tsc_khz()} clocksource=hpet" in command(Machine(emulated=True))
+    assert abs(guest.tsc_khz() * 1e3 * _native.calibrate_tsc(50_000_000) / 1e9 - 1) < 1e-3
+    assert "tsc_early_khz" not in command(Machine(), "kvm")
 
 
 def test_a_disk_and_a_card_only_where_they_are_measured() -> None:

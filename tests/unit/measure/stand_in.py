@@ -41,6 +41,10 @@ class StandInSession:
         """One phase."""
         return {"engine_ns": answered_ns - self.launched_ns}
 
+    def condition(self) -> str:
+        """Nothing."""
+        return ""
+
     def freeze(self) -> None:
         """Nothing."""
 
