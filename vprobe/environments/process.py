@@ -289,8 +289,10 @@ class ProcessSession:
                 os.close(descriptor)
         self._hear(("launched", "gone"), LAUNCH_TIMEOUT_S)
         if "launched" not in self._heard:
+            alive = self._status in self._open
+            silence = f"no engine ran within {LAUNCH_TIMEOUT_S:g} s" if alive else "its supervisor died"
             self.stop()
-            raise RunError(f"the session could not be started: {self.stderr_tail() or 'its supervisor died'}")
+            raise RunError(f"the session could not be started: {self.stderr_tail() or silence}")
         self.launched_ns = self._heard["launched"][0]
 
 

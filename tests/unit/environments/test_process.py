@@ -75,6 +75,18 @@ def test_a_command_ahead_of_the_engine_that_fails_is_the_reason(
         assert not session_dir.exists()
 
 
+def test_a_start_that_takes_too_long_is_no_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the time is up while the supervisor still works, the time is the reason, and the session is removed."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(process, "LAUNCH_TIMEOUT_S", 0.2)
+    with sessions.open_run() as run:
+        session_dir = run.new_session()
+        slow = process.Instructions(("/bin/true",), {}, setup=(("/bin/sleep", "2"),))
+        with pytest.raises(RunError, match=r"no engine ran within 0\.2 s"):
+            process.start(slow, Launch((), session_dir, session_dir))
+        assert not session_dir.exists()
+
+
 def test_an_interpreter_that_cannot_be_executed_is_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A supervisor that cannot even be executed is told by the interpreter's path, and the session is removed."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
