@@ -26,7 +26,7 @@ KIB, MIB = 1 << 10, 1 << 20
 FILE_BYTES = 64 * MIB
 SMALL, LARGE = 4 * KIB, 1 * MIB
 NOT_DIRECT = "none"
-ACCESSES = 1 << 16
+ACCESSES = 1 << 14
 """Length of the sequence of random places, which then repeats."""
 
 

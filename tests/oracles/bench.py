@@ -17,7 +17,7 @@ from vprobe.measure.calibration import BLOCK_TIMEOUT_S, BlockSize, calibrate, wa
 from vprobe.measure.channel import Channel
 from vprobe.measure.fingerprint import host_facts, ns_per_tick
 from vprobe.measure.plan import PlannedArm, Task, make_arms, make_tasks
-from vprobe.measure.protocol import PrepareReply, ReleaseReply
+from vprobe.measure.protocol import CountersReply, PrepareReply
 from vprobe.measure.sessions import Boot, Site, boot, controller_beside
 from vprobe.measure.visit import value_of
 
@@ -92,7 +92,7 @@ class Bench:
             timed = iterations or calibrate(channel, handle, task, block_ns).iterations
             yield Ours(channel, task, handle, BlockSize(timed, warm_iterations(task, timed, 0)))
         finally:
-            channel.request({"op": "release", "handle": handle}, ReleaseReply, TIMEOUT_S)
+            channel.request({"op": "release", "handle": handle}, CountersReply, TIMEOUT_S)
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from vprobe.model import GateReport, GateVerdict, Run
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "statistics.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+ENGINE_BEGIN, ENGINE_END = "<!-- engine figures: begin -->", "<!-- engine figures: end -->"
 LIVE_BEGIN, LIVE_END = "<!-- live figures: begin -->", "<!-- live figures: end -->"
 ALPHA = 0.05
 

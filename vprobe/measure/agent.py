@@ -11,13 +11,14 @@ import time
 
 STARTED_NS = time.monotonic_ns()  # before anything else is imported: the end of the engine's share of the start-up
 
+import contextlib  # noqa: E402
 import gc  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import resource  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
-from typing import Any, Callable, NoReturn  # noqa: E402, UP035 - the agent also runs where Python is older
+from typing import Any, Callable, Collection, Iterator, NoReturn  # noqa: E402, UP035 - the agent also runs where Python is older
 
 from vprobe.measure import evidence  # noqa: E402
 
@@ -32,6 +33,9 @@ CALIBRATION_NS = 50_000_000
 PART_CHARACTERS = 16 * 1024
 MAX_NAME = 4096
 PVM = "/sys/module/kvm_pvm"
+NODES = "/sys/devices/system/node"
+LARGE_BYTES = 1 << 20
+"""Memory of this size takes milliseconds to make ready: that is done on whatever CPU is free, in several arms at once."""
 PAGE_BYTES, PAGES_OF_THEIR_OWN = 4096, 64
 """The C library takes what is larger than 32 pages from the kernel (mallopt(3), M_MMAP_THRESHOLD)."""
 HEAP_STEP_BYTES, LEAST_OF_THE_HEAP = 16, 64
@@ -55,6 +59,33 @@ def bounded(request: dict[str, Any], key: str, high: int, low: int = 0) -> int:
     if type(value) is not int or not low <= value <= high:
         raise BadRequestError(f"{key} must be an integer from {low} to {high}")
     return value
+
+
+def cpus_of_node(cpu: int) -> set[int]:
+    """The CPUs of the NUMA node of one, which share its memory; empty where Linux does not tell (sysfs, node/*/cpulist)."""
+    node: set[int] = set()
+    with contextlib.suppress(OSError, ValueError):
+        for name in os.listdir(NODES):
+            if not name.startswith("node"):
+                continue
+            with open(f"{NODES}/{name}/cpulist", encoding="ascii") as file:
+                ranges = [part.split("-") for part in file.read().strip().split(",") if part]
+            found = {number for ends in ranges for number in range(int(ends[0]), int(ends[-1]) + 1)}
+            if cpu in found:
+                node = found
+    return node
+
+
+@contextlib.contextmanager
+def anywhere(cpus: Collection[int]) -> Iterator[None]:
+    """Let this thread use more CPUs for a while; none: only those that it may use in any case."""
+    pinned = os.sched_getaffinity(0)
+    try:
+        if cpus:
+            os.sched_setaffinity(0, cpus)
+        yield
+    finally:
+        os.sched_setaffinity(0, pinned)
 
 
 class Hosts:
@@ -95,7 +126,14 @@ class Hosts:
 class KernelRunner:
     """A native kernel with its memory, in this process or in a micro-VM."""
 
-    def __init__(self, call: dict[str, Any], hosts: Hosts, ns_per_tick: float, second_cpu: int | None = None) -> None:
+    def __init__(
+        self,
+        call: dict[str, Any],
+        hosts: Hosts,
+        ns_per_tick: float,
+        second_cpu: int | None = None,
+        cpus: Collection[int] = (),
+    ) -> None:
         if native is None:
             raise BadRequestError("the native extension cannot be loaded here", unsupported=True)
         self.hosts = hosts
@@ -110,7 +148,13 @@ class KernelRunner:
         self.null = -1
         arguments = [int(value) for value in call["arguments"]]
         self.ring = int(call["ring"])
-        self.host: Any = hosts.take(self.memory_bytes, self.page_bytes, self.ring)
+        with anywhere(cpus if self.memory_bytes >= LARGE_BYTES else set()):
+            self.host: Any = hosts.take(self.memory_bytes, self.page_bytes, self.ring)
+            try:
+                self._lay_out(call)
+            except BaseException:
+                self.close()
+                raise
         try:
             self._set_up(call, arguments)
             if call["partner"]:
@@ -120,7 +164,7 @@ class KernelRunner:
             raise
         self.arguments = tuple(arguments)
 
-    def _set_up(self, call: dict[str, Any], arguments: list[int]) -> None:
+    def _lay_out(self, call: dict[str, Any]) -> None:
         if self.host.page_bytes != self.page_bytes:
             had = f"{self.page_bytes} byte pages were asked for and {self.host.page_bytes} byte pages were had"
             raise BadRequestError(had, unsupported=True)
@@ -128,7 +172,9 @@ class KernelRunner:
             self.host.build_chase(
                 0, self.memory_bytes, bounded(call, "stride", 1 << 20, 8), bounded(call, "seed", 1 << 62)
             )
-        elif call["setup"] == "echo":
+
+    def _set_up(self, call: dict[str, Any], arguments: list[int]) -> None:
+        if call["setup"] == "echo":
             self.echo = native.spawn_echo()
             arguments[:0] = self.echo[1:]
         elif call["setup"] == "null":
@@ -136,7 +182,7 @@ class KernelRunner:
             arguments.insert(0, self.null)
         elif call["setup"] == "futex":
             self.answerer = native.spawn_futex_echo()
-        elif call["setup"] != "none":
+        elif call["setup"] not in ("none", "chase"):
             raise BadRequestError(f"no such setup: {call['setup']!r}")
         try:
             self.host.run(self.kernel, 0, 1, *arguments)
@@ -293,6 +339,7 @@ class Agent:
         self.hosts = Hosts(self.executor, self.nonce)
         self._ns_per_tick = 0.0 if options.get("clock") == "own" else float(options.get("ns_per_tick", 1.0))
         self.all_cpus: set[int] = set()  # as it was before the first pin
+        self.near_cpus: set[int] = set()  # those of them that are as near to the memory: where it may be made ready
         self.own_cpus = options.get("cpus") == "own"
         self.scratch = str(options.get("scratch", "/tmp"))  # noqa: S108 - always given by the controller
         self.place: dict[str, Any] = {"storage": str(options.get("storage", ""))}
@@ -304,6 +351,7 @@ class Agent:
             "block": self.block,
             "prepare": self.prepare,
             "release": self.release,
+            "counters": lambda _: self.counters(),
             "pin": self.pin,
             "ping": self.ping,
             "place": self.take_place,
@@ -347,12 +395,12 @@ class Agent:
         if isinstance(call, dict):
             second = request.get("second_cpu")
             second_cpu = None if second is None else bounded(request, "second_cpu", 1 << 20)
-            runner: Any = KernelRunner(call, self.hosts, self.ns_per_tick, second_cpu)
+            runner: Any = KernelRunner(call, self.hosts, self.ns_per_tick, second_cpu, self.near_cpus)
         else:
             runner = PythonRunner(str(request["workload"]), dict(request["parameters"]), self.place)
         self.runners[handle] = runner
         gc.collect()
-        return {"page_bytes": runner.page_bytes, **self.counters()}
+        return {"page_bytes": runner.page_bytes}
 
     def block(self, request: dict[str, Any]) -> dict[str, Any]:
         runner = self.runners[bounded(request, "handle", 1 << 31)]
@@ -388,6 +436,7 @@ class Agent:
             if not self.own_cpus:
                 raise
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-len(cpus) :])  # another machine has other numbers
+        self.near_cpus = self.all_cpus & cpus_of_node(min(os.sched_getaffinity(0)))
         return {}
 
     def probe(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -45,15 +45,13 @@ class BlockReply(Reply, frozen=True, kw_only=True):
 
 
 class PrepareReply(Reply, frozen=True, kw_only=True):
-    """A workload is ready: the page size of its memory, the agent's involuntary context switches so far, its clock."""
+    """A workload is ready: the page size of its memory."""
 
     page_bytes: int = 0
-    involuntary: int = 0
-    clock_ns: Nanoseconds = 0
 
 
-class ReleaseReply(Reply, frozen=True, kw_only=True):
-    """A workload is gone."""
+class CountersReply(Reply, frozen=True, kw_only=True):
+    """An agent's involuntary context switches so far, and its clock."""
 
     involuntary: int = 0
     clock_ns: Nanoseconds = 0

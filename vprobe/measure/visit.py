@@ -13,7 +13,7 @@ from vprobe.measure.calibration import BLOCK_TIMEOUT_S, BlockSize
 from vprobe.measure.channel import Channel, UnsupportedHereError
 from vprobe.measure.noise import Reading, between
 from vprobe.measure.plan import NETWORK, PlannedArm, Task
-from vprobe.measure.protocol import PrepareReply, ReleaseReply
+from vprobe.measure.protocol import CountersReply, PrepareReply
 from vprobe.measure.sessions import Boot
 from vprobe.model import Noise, Samples, Skipped, Visit
 
@@ -48,8 +48,8 @@ class Ended:
 def prepare(
     boot: Boot, arms: Sequence[PlannedArm], task: Task, handle: int, seed: int, second_cpu: int | None = None
 ) -> tuple[dict[str, Begun], list[Skipped]]:
-    """Make a workload ready in its arms: their counters by arm, and the arms that turn out not to fit."""
-    ready, skipped = {}, []
+    """Make a workload ready in its arms, all at once: their counters by arm, and the arms that turn out not to fit."""
+    asked, skipped = [], []
     reference = boot.hashes[boot.bare].python_hash
     for arm in arms:
         if NETWORK in task.needs and arm.name in boot.unlinked:
@@ -63,12 +63,22 @@ def prepare(
             request["call"] = {**asdict(task.call), "seed": seed}
         else:
             request |= {"workload": task.name, "parameters": task.record.parameters}
+        boot.channel(arm.name).ask(request)
+        asked.append(arm.name)
+    ready = []
+    for name in asked:
         try:
-            reply = boot.channel(arm.name).request(request, PrepareReply, PREPARE_TIMEOUT_S)
-            ready[arm.name] = Begun(reply.involuntary, reply.clock_ns, time.perf_counter_ns())
+            boot.channel(name).answer("prepare", PrepareReply, PREPARE_TIMEOUT_S)
+            ready.append(name)
         except UnsupportedHereError as reason:
-            skipped.append(Skipped(arm.name, task.name, str(reason)))
-    return ready, skipped
+            skipped.append(Skipped(name, task.name, str(reason)))
+    return {name: begun(boot.channel(name)) for name in ready}, skipped
+
+
+def begun(channel: Channel) -> Begun:
+    """An agent's counters now."""
+    reply = channel.request({"op": "counters"}, CountersReply, PREPARE_TIMEOUT_S)
+    return Begun(reply.involuntary, reply.clock_ns, time.perf_counter_ns())
 
 
 def release(boot: Boot, ready: Mapping[str, Begun], handle: int) -> Ended:
@@ -76,7 +86,7 @@ def release(boot: Boot, ready: Mapping[str, Begun], handle: int) -> Ended:
     switches, clocks = 0, {}
     for arm, begun in ready.items():
         asked_ns = time.perf_counter_ns()
-        reply = boot.channel(arm).request({"op": "release", "handle": handle}, ReleaseReply, PREPARE_TIMEOUT_S)
+        reply = boot.channel(arm).request({"op": "release", "handle": handle}, CountersReply, PREPARE_TIMEOUT_S)
         switches += reply.involuntary - begun.involuntary
         if begun.clock_ns and reply.clock_ns:
             clocks[arm] = round((reply.clock_ns - begun.clock_ns) / max(asked_ns - begun.at_ns, 1), 5)

@@ -12,6 +12,7 @@ from vprobe.suites import KernelCall
 
 from vprobe.environments import Launch
 from vprobe.errors import RunError
+from vprobe.measure.agent import BadRequestError, anywhere, cpus_of_node
 from vprobe.measure.channel import Channel, UnsupportedHereError
 from vprobe.measure.protocol import CommandReply, PrepareReply, Reply
 
@@ -133,6 +134,23 @@ def test_kernels_work_in_the_memory_of_the_last_one(tmp_path: Path) -> None:
             channel.request({"op": "release", "handle": 1}, Reply, 20)
             held.append(resident_bytes(session.pid))
     assert abs(held[2] - held[0]) < 1 << 20
+
+
+def test_memory_is_made_ready_on_cpus_that_are_near_it() -> None:
+    """While it is, the thread may use its node's CPUs, and afterwards those that it is pinned to, whatever happens."""
+    before = os.sched_getaffinity(0)
+    cpu = min(before)
+    node = cpus_of_node(cpu)
+    assert not node or cpu in node
+    assert cpus_of_node(1 << 20) == set()
+    os.sched_setaffinity(0, {cpu})
+    try:
+        with pytest.raises(BadRequestError), anywhere(before):
+            assert os.sched_getaffinity(0) == before
+            raise BadRequestError("broken off")
+        assert os.sched_getaffinity(0) == {cpu}
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def test_what_a_block_does_beside_its_timed_part_is_told(tmp_path: Path) -> None:

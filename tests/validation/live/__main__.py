@@ -102,7 +102,7 @@ PROOFS: dict[str, Callable[[list[Row]], Row]] = {
     "power-default": lambda _: power("default"),
     "commands": lambda _: commands(),
     "peers": one_peer,
-    "speed": lambda _: {**speed.round_trip(), "overhead": speed.overhead(["auto"])},
+    "speed": lambda _: {**speed.round_trip(), "overhead": speed.overhead()},
     "sweep": lambda done: speed.sweep(len(done)),
 }
 REPETITIONS = {"aa": 30, "power-quick": 40, "power-default": 20, "commands": 20, "peers": 30, "speed": 3, "sweep": 3}

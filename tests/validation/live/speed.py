@@ -53,6 +53,8 @@ TRIPS = 3000
 LENGTHS_MS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 20.0)
 ARM_MS = 60.0
 """Blocks of an arm in a visit, whatever their length."""
+FIVE_ARMS = ("bare", "namespaces", "runc", "kvm")
+"""With bare's twin."""
 CHOSEN_MS = 0.5
 """The length at which the number of rounds is varied: default's."""
 ROUNDS = (8, 15, 30, 60, 120)
@@ -113,9 +115,15 @@ def measured(plan: Plan) -> Run:
 
 @dataclass
 class Clocked(engine.Engine):
-    """An engine that notes what its visits take in all, by boot and workload."""
+    """An engine that notes what its boots take in all, and its visits by boot and workload."""
 
+    boot_s: dict[int, float] = field(default_factory=dict)
     spent_s: dict[tuple[int, str], float] = field(default_factory=dict)
+
+    def _boot(self, number: int) -> None:
+        began_s = time.monotonic()
+        super()._boot(number)
+        self.boot_s[number] = time.monotonic() - began_s
 
     def _visit(self, this: Any, task: Any, number: int, canary_channel: Any) -> None:
         began_s = time.monotonic()
@@ -137,8 +145,8 @@ def blocks_s(run: Run) -> dict[tuple[int, str], float]:
     return found
 
 
-def overhead(environments: list[str], boots: int = 3) -> Row:
-    """Share of the visits of a default run that is not spent in blocks; warm-ups count as blocks.
+def overhead(environments: Sequence[str] = FIVE_ARMS, boots: int = 3) -> Row:
+    """Share of the visits of a default run that is not spent in blocks, warm-ups counted as blocks; and what it takes in all.
 
     Some boots of it are measured: the first calibrates, the others stand for all that follow. Workloads whose round is a
     whole run of something have no blocks and are left out.
@@ -151,7 +159,7 @@ def overhead(environments: list[str], boots: int = 3) -> Row:
         return made[0]
 
     with mock.patch.object(engine, "Engine", make):
-        run = measured(planned(environments, [], replace(preset, boots=boots), 1))
+        run = measured(planned(list(environments), [], replace(preset, boots=boots), 1))
     blocks = blocks_s(run)
     weights = {boot: 1.0 if boot == 0 else (preset.boots - 1) / (boots - 1) for boot in range(boots)}
 
@@ -164,7 +172,7 @@ def overhead(environments: list[str], boots: int = 3) -> Row:
     return {
         "share": share(blocks),
         "by_boot": [share(key for key in blocks if key[0] == boot) for boot in range(boots)],
-        "visits_s": sum(made[0].spent_s[key] * weights[key[0]] for key in blocks),
+        "run_s": sum(weights[boot] * seconds for boot, seconds in made[0].boot_s.items()),
         "by_workload": {name: round(share(key for key in blocks if key[1] == name), 3) for name in workloads},
         "arms": [arm.name for arm in run.arms],
     }
