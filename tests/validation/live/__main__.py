@@ -14,12 +14,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vprobe.measure.plan import PRESETS, Preset
+from vprobe.model import Run
 
 from . import figures, loop_agent, peers, sessions, speed
 
@@ -39,9 +40,14 @@ WORKLOADS = (
     *("memory.first_touch", "system.getpid", "system.pipe_round_trip", "system.fork_wait"),
 )
 """Twenty, of every kind."""
-POWER_WORKLOADS = ("cpu.integer_chain", loop_agent.NAME)
-EFFECTS = {"0": 1.0, "1": 1.01, "2": 1.02, "5": 1.05, "10": 1.10}
-COMMAND_EFFECTS = {"0": 1.0, "1": 1.01, "2": 1.02, "5": 1.05}
+POWER_WORKLOADS = {"quick": ("cpu.integer_chain", loop_agent.NAME), "default": (loop_agent.NAME,)}
+EFFECTS = {
+    "quick": {"0": 1.0, "1": 1.01, "2": 1.02, "5": 1.05, "10": 1.10},
+    "default": {"0": 1.0, "1": 1.01, "2": 1.02},
+    "commands": {"0": 1.0, "2": 1.02, "5": 1.05},
+}
+COMMAND_VISIT_NS = 3_000_000_000
+"""Less than a quick run's, so that there can be more sessions."""
 PEER_FACTORS = (1.0, 1.05)
 AA_ROUNDS = 40
 
@@ -58,9 +64,9 @@ def aa() -> Row:
     return {"verdict": report.verdict.value, "failed": failed, "low_above_1": single, "seconds": seconds}
 
 
-def shared_by_heads(preset: Preset) -> Preset:
+def shared_by_heads(name: str) -> Preset:
     """A preset whose visits give each of the arms here what a session of base, control and one head would give it."""
-    share = (2 + len(EFFECTS)) / 3
+    preset, share = PRESETS[name], (2 + len(EFFECTS[name])) / 3
     return replace(
         preset,
         visit_budget_ns=round(preset.visit_budget_ns * share),
@@ -71,20 +77,25 @@ def shared_by_heads(preset: Preset) -> Preset:
 def power(preset: str) -> Row:
     """A session of base and heads that do 0 to 10 % more work: what the gate says after 6, 9, 12 … boots."""
     boots = [count for count in (6, 9, 12, 16, 20) if count <= PRESETS[preset].boots]
-    run, seconds = sessions.session(shared_by_heads(PRESETS[preset]), POWER_WORKLOADS, EFFECTS)
-    found = {name: {str(count): sessions.verdicts(run, name, count) for count in boots} for name in EFFECTS}
-    ratios = {name: sessions.ratios(run, name) for name in EFFECTS}
-    return {"found": found, "ratios": ratios, "seconds": seconds, "own_s": sessions.own_seconds(run, "5")}
+    effects = EFFECTS[preset]
+    run, seconds = sessions.session(shared_by_heads(preset), POWER_WORKLOADS[preset], effects)
+    return judged_by_boots(run, effects, boots, seconds)
+
+
+def judged_by_boots(run: Run, effects: Mapping[str, float], boots: Sequence[int], seconds: float) -> Row:
+    """What the gate says of each head, had the session ended after so many boots."""
+    found = {name: {str(count): sessions.verdicts(run, name, count) for count in boots} for name in effects}
+    ratios = {name: sessions.ratios(run, name) for name in effects}
+    return {"found": found, "ratios": ratios, "seconds": seconds, "own_s": sessions.own_seconds(run, "2")}
 
 
 def commands() -> Row:
-    """A quick session of commands that do 0 to 5 % more work."""
-    words = {sessions.BASE: peers.command(1.0)} | {name: peers.command(one) for name, one in COMMAND_EFFECTS.items()}
-    run, seconds = sessions.session(PRESETS["quick"], (), COMMAND_EFFECTS, words)
-    boots = (6, 9)
-    found = {name: {str(count): sessions.verdicts(run, name, count) for count in boots} for name in COMMAND_EFFECTS}
-    ratios = {name: sessions.ratios(run, name) for name in COMMAND_EFFECTS}
-    return {"found": found, "ratios": ratios, "seconds": seconds, "own_s": sessions.own_seconds(run, "5")}
+    """A session of commands that do 0 to 5 % more work, of 9 boots."""
+    effects = EFFECTS["commands"]
+    words = {sessions.BASE: peers.command(1.0)} | {name: peers.command(one) for name, one in effects.items()}
+    preset = replace(PRESETS["quick"], command_budget_ns=COMMAND_VISIT_NS)
+    run, seconds = sessions.session(preset, (), effects, words)
+    return judged_by_boots(run, effects, (6, 9), seconds)
 
 
 def one_peer(done: list[Row]) -> Row:
