@@ -36,8 +36,8 @@ PVM = "/sys/module/kvm_pvm"
 NODES = "/sys/devices/system/node"
 LARGE_BYTES = 1 << 20
 """Memory of this size takes milliseconds to make ready: that is done on whatever CPU is free, in several arms at once."""
-PAGE_BYTES, PAGES_OF_THEIR_OWN = 4096, 64
-"""The C library takes what is larger than 32 pages from the kernel (mallopt(3), M_MMAP_THRESHOLD)."""
+PAGE_BYTES, LEAST_PAGES = 4096, 1024
+"""More than fit between what is mapped already, so that the pages to come lie behind them."""
 HEAP_STEP_BYTES, LEAST_OF_THE_HEAP = 16, 64
 POOL_STEP_BYTES, LARGEST_IN_POOLS = 16, 512
 """What CPython keeps in pools by size (Objects/obmalloc.c); larger objects come from the C library."""
@@ -537,13 +537,16 @@ def serve(agent: Agent, requests: int, answers: int) -> None:
             raise SystemExit("vprobe agent: a request is longer than 64 KiB")
 
 
-def take_draw(draw: int) -> list[bytes]:
+def take_draw(draw: int) -> list[object]:
     """Memory that is never used: what is allocated while it is held lies where the boot's draw says (environments.layout).
 
     Of each of the three places that CPython takes memory from: pages, the C library's heap, and pools of small objects.
     """
+    import mmap  # noqa: PLC0415 - only agents of this machine have a draw
+
     pages, heap, pools = draw & 127, draw >> 7 & 255, draw >> 15 & 31
-    held = [bytes(PAGE_BYTES * (PAGES_OF_THEIR_OWN + pages)), bytes(HEAP_STEP_BYTES * (LEAST_OF_THE_HEAP + heap))]
+    never_touched = mmap.mmap(-1, PAGE_BYTES * (LEAST_PAGES + pages))
+    held = [never_touched, bytes(HEAP_STEP_BYTES * (LEAST_OF_THE_HEAP + heap))]
     for size in range(POOL_STEP_BYTES, LARGEST_IN_POOLS, POOL_STEP_BYTES):
         held += [bytes(size) for _ in range(pools)]
     return held
@@ -555,7 +558,7 @@ def main() -> None:
     agent = Agent(json.loads(sys.argv[1]) if len(sys.argv) > 1 else {})
     agent.channel = (requests, answers)
     drawn = os.environ.get("VPROBE_LAYOUT", "").partition(":")[0]
-    held = take_draw(int(drawn)) if drawn.isdecimal() else []
+    held = take_draw(int(drawn)) if drawn.isdecimal() else []  # until the agent ends
     send(answers, agent.hello())
     gc.disable()  # as timeit does: a collection inside a block would be charged to the workload
     gc.freeze()  # what is here by now stays, and need not be looked through for each workload anew
