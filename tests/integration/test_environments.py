@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -508,3 +509,17 @@ def test_no_descriptor_is_leaked() -> None:
         with running("bare", ECHO):
             pass
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+@pytest.mark.root
+@pytest.mark.engine("sshd", "dockerd")
+def test_envs_finds_what_is_running() -> None:
+    """`vprobe envs` beside an sshd and a Docker daemon: both are available; qemu-kvm is, or says what its trial boot gave."""
+    command = [sys.executable, "-m", "vprobe", "envs", "--json", "docker", "ssh:localhost", "kvm", "qemu-kvm"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    assert rows["docker"]["available"], rows["docker"]
+    assert rows["ssh:localhost"]["available"], rows["ssh:localhost"]
+    prepared = rows["kvm"]["available"] and guest_kernel.find() is not None and shutil.which("qemu-system-x86_64")
+    if prepared and not rows["qemu-kvm"]["available"]:
+        assert "trial boot" in rows["qemu-kvm"]["reason"]

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import docker_server
 import pytest
 
 import vprobe
@@ -44,11 +45,11 @@ def place() -> Iterator[Path]:
         assert left == "", "processes are left"
 
 
-def as_user(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def as_user(place: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """`vprobe` as that user, in a directory of the user's own."""
     change = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"] if os.geteuid() == 0 else []
     kept = {name: os.environ[name] for name in ("PATH", "CI") if name in os.environ}
-    variables = {**kept, "HOME": str(place), "TMPDIR": str(place), "USER": "tester"}
+    variables = {**kept, "HOME": str(place), "TMPDIR": str(place), "USER": "tester", **more}
     command = [*change, sys.executable, "-m", "vprobe", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=place, env=variables, timeout=300, check=False)
 
@@ -89,3 +90,23 @@ def test_docker(place: Path) -> None:
         pytest.skip("docker is not installed")
     (row,) = json.loads(as_user(place, "envs", "--json", "docker").stdout)
     assert row["available"] or "remedy" in row
+
+
+@pytest.mark.root
+@pytest.mark.engine("dockerd")
+@pytest.mark.skipif(shutil.which("rootlesskit") is None, reason="rootlesskit is not installed")
+@pytest.mark.skipif(shutil.which("newuidmap") is None, reason="newuidmap is not installed (package uidmap)")
+def test_rootless_docker(place: Path) -> None:
+    """A daemon that the user runs without root serves as well; limits that it would leave out are refused."""
+    with docker_server.serving_rootless(USER) as host:
+        words = ("--env", "bare,docker", "--select", "cpu.sha256", "--boots", "1", "-o", "r.json")
+        done = as_user(place, "bench", *words, DOCKER_HOST=host)
+        assert done.returncode == 0, done.stderr
+        run = json.loads((place / "r.json").read_text())
+        assert set(run["visits"][0]["samples"]) == {"bare", "bare-aa", "docker"}
+        info = ["docker", "-H", host, "info", "--format", "{{.CPUCfsQuota}}"]
+        limits = subprocess.run(info, capture_output=True, text=True, check=True).stdout.strip()
+        done = as_user(place, "bench", "--cpus", "0.5", *words, "--dry-run", DOCKER_HOST=host)
+        if limits == "false":
+            assert done.returncode == 5
+            assert "limits: " in done.stderr

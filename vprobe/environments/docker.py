@@ -117,8 +117,9 @@ def unreachable(said: str) -> Unavailable:
             "the Docker daemon's socket: permission denied", "as root: usermod -aG docker USER, then log in again"
         )
     if "Is the docker daemon running" in said:
+        own = ", also to a rootless daemon of your own" if os.geteuid() else ""
         return Unavailable(
-            "no Docker daemon answers", "as root: systemctl start docker; or set DOCKER_HOST", ("docker.io",)
+            "no Docker daemon answers", f"as root: systemctl start docker; or set DOCKER_HOST{own}", ("docker.io",)
         )
     return Unavailable(said or "the Docker daemon does not answer", "see 'docker info'")
 

@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import secrets
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ PERIOD_US = 100_000
 MINIMUM_CPUS = 0.01
 MINIMUM_MEMORY_BYTES = 32 << 20
 """Below, no interpreter starts."""
+INFO_TIMEOUT_S = 10.0
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 BEYOND = {"ssh": "a machine that is reached by SSH cannot be limited from here"}
 """Kinds of environments that no limit reaches, and why."""
@@ -125,6 +127,26 @@ def cgroups_for(limits: Limits, name: str) -> dict[str, list[tuple[str, str, boo
     }
 
 
+def daemon_obstacle(limits: Limits) -> Unavailable | None:
+    """Why the Docker daemon would leave limits out, which it does with no more than a warning; None if it would not."""
+    form = "{{.CPUCfsQuota}} {{.MemoryLimit}}"
+    try:
+        done = subprocess.run(
+            ["docker", "info", "--format", form], capture_output=True, text=True, timeout=INFO_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Unavailable(f"limits: docker info: {error}", "see 'docker info'")
+    can = dict(zip(("CPU time", "memory"), done.stdout.split(), strict=False))
+    wanted = {"CPU time": limits.cpus, "memory": limits.memory_bytes}
+    missing = [what for what, value in wanted.items() if value is not None and can.get(what) != "true"]
+    if not missing:
+        return None
+    return Unavailable(
+        f"limits: the Docker daemon cannot limit {' and '.join(missing)}",
+        "use a daemon that runs as root; a rootless one needs cgroup v2 and systemd",
+    )
+
+
 def obstacle(kind: str, limits: Limits) -> Unavailable | None:
     """Why an environment of that kind cannot be given these limits here; None if it can. Found out by trying."""
     if not limits:
@@ -132,7 +154,7 @@ def obstacle(kind: str, limits: Limits) -> Unavailable | None:
     if kind in BEYOND:
         return Unavailable(f"limits: {BEYOND[kind]}", "leave --cpus and --memory out, or the environment")
     if kind in BY_DAEMON:
-        return None
+        return daemon_obstacle(limits)
     if kind in AS_ROOT and os.geteuid():
         return Unavailable(f"limits: {kind} cannot apply them for a normal user", "run vprobe as root")
     remedy = "run vprobe as root, or in a cgroup that is delegated to it"

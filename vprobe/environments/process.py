@@ -321,14 +321,15 @@ def start(instructions: Instructions, launch: Launch, kind: type[P] = ProcessSes
     session_dir = launch.session_dir
     run = sessions.run_of(session_dir)
     limited = {} if instructions.limited_by_engine else limits.cgroups_for(launch.limits, container_name(launch))
+    fifos = instructions.channel is Channel.FIFOS
     document = asdict(instructions) | {
         "run_directory": str(run) if run else "",
         "cgroups": list(dict.fromkeys((*instructions.cgroups, *limited))),
         "limits": limited,
         "fixed_layout": launch.layout is not None,
+        "requests": str(session_dir / FIFO_DIRECTORY / REQUESTS) if fifos else "",
     }
     (session_dir / supervisor.INSTRUCTIONS).write_text(json.dumps(document), encoding="utf-8")
-    fifos = instructions.channel is Channel.FIFOS
     to_agent, from_agent, stdin, stdout = open_fifos(session_dir) if fifos else open_pipes()
     control, control_end = os.pipe()
     status_end, status = os.pipe()

@@ -119,3 +119,25 @@ def test_no_sizes(text: str) -> None:
     with pytest.raises(UsageError, match="--memory") as caught:
         limits.parse_memory(text)
     assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("true true", None),
+        ("false true", "limit CPU time"),
+        ("false false", "limit CPU time and memory"),
+        ("", "limit"),
+    ],
+)
+def test_a_daemon_that_would_leave_limits_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, words: str | None
+) -> None:
+    """A rootless Docker daemon without cgroups takes limits with a warning and ignores them: that is an obstacle."""
+    program = tmp_path / "docker"
+    program.write_text(f"#!/bin/sh\necho {said}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = limits.obstacle("docker", BOTH)
+    assert (found is None) == (words is None)
+    assert found is None or str(words) in found.reason

@@ -98,6 +98,21 @@ def test_an_interpreter_that_cannot_be_executed_is_the_reason(tmp_path: Path, mo
         assert not session_dir.exists()
 
 
+def test_an_agent_that_opens_its_channel_too_late_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that takes its time, and is stopped meanwhile: its agent sees the end of its input and leaves by itself."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with sessions.open_run() as run:
+        launch = Launch(("/bin/cat",), run.new_session(), run.scratch)
+        shell, option, script, *words = process.behind_fifos(launch)
+        late = (shell, option, f"sleep 0.3; {script}", *words)
+        instructions = process.Instructions(late, {"PATH": "/usr/bin:/bin"}, channel=process.Channel.FIFOS)
+        session = process.start(instructions, launch)
+        assert 0.3e9 < session.stop() < process.GRACE_S * 1e9
+        assert session.exit_status == 0
+
+
 def test_a_failing_teardown_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an engine's own clean-up says goes to the tail, and the directory goes all the same."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

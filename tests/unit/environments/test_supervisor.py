@@ -112,3 +112,23 @@ def test_it_needs_nothing_but_the_standard_library() -> None:
         "sys.exit(' '.join(slow) or 0)"
     )
     subprocess.run([sys.executable, "-I", "-S", "-c", program, supervisor.__file__], check=True)
+
+
+@pytest.mark.parametrize("above", ["", "0-1"])
+def test_cpus_of_a_new_cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, above: str) -> None:
+    """v1 gives a new cgroup no CPUs, so it gets its parent's; the root of v2 names none, and there it has all."""
+    make = os.mkdir
+
+    def as_the_kernel_does(path: str) -> None:
+        make(path)
+        for name in ("cpuset.cpus", "cpuset.mems", "cpu.max", "cgroup.procs"):
+            Path(path, name).touch()
+
+    monkeypatch.setattr(os, "mkdir", as_the_kernel_does)
+    if above:
+        (tmp_path / "cpuset.cpus").write_text(above)
+    supervisor.enter_cgroup(str(tmp_path / "new"), [("cpu.max", "50000 100000", False), ("absent", "1", True)])
+    assert (tmp_path / "new/cpuset.cpus").read_text() == above
+    assert (tmp_path / "new/cpu.max").read_text() == "50000 100000"
+    assert (tmp_path / "new/cgroup.procs").read_text() == str(os.getpid())
+    assert not (tmp_path / "new/absent").exists()
