@@ -561,7 +561,8 @@ def main() -> None:
     held = take_draw(int(drawn)) if drawn.isdecimal() else []  # until the agent ends
     send(answers, agent.hello())
     gc.disable()  # as timeit does: a collection inside a block would be charged to the workload
-    gc.freeze()  # what is here by now stays, and need not be looked through for each workload anew
+    if hasattr(gc, "freeze"):  # not in PyPy
+        gc.freeze()  # what is here by now stays, and need not be looked through for each workload anew
     serve(agent, requests, answers)
     del held
 
