@@ -115,7 +115,7 @@ def test_a_change_that_slows_bare_and_runc_alike_is_caught(tmp_path: Path, chang
     repository(tmp_path)
     run = str(tmp_path / "run.json")
     vprobe = [sys.executable, "-m", "vprobe"]
-    words = [*vprobe, "bench", "--env", "bare,runc", "--boots", "7", *CHANGES[change], "-o", run]
+    words = [*vprobe, "bench", "--env", "bare,runc", "--boots", "6", *CHANGES[change], "-o", run]
     subprocess.run(words, check=True, cwd=tmp_path)
     what = "pytest.*test_work" if "--pytest" in CHANGES[change] else "command.run"
     against_bare = subprocess.run([*vprobe, "gate", run, "--rule", f"{what}@runc<=50% vs bare"], check=False)
