@@ -15,7 +15,7 @@ from ..report import Report, Section
 from ..texts import Texts
 from ..view import NOISE_ENVIRONMENT, View
 
-NOT_PROOF = frozenset({"pid", "hostname", "devices.storage", "devices.network"})
+NOT_PROOF = frozenset({"pid", "hostname", "devices.cpus", "devices.storage", "devices.network"})
 """Differ between any two processes, or may, or are only told by guests: shown, but they prove nothing."""
 PLOT_HEIGHT = 100
 MOST_DOTS = 3000

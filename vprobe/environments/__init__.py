@@ -101,8 +101,8 @@ class Launch:
     `variables` are set wherever it runs; `host_variables`, the user's own, only on this machine.
     `layout`: the draw of the boot's memory layout (see layout), 32 bits; None: as the system gives it to each process.
     `agent`: the agent's options, where `argv` runs vprobe's agent; an environment that does not show the host's files brings
-    the agent there by itself (see shipment). `cpus`: how many CPUs are measured. `disk`, where storage is measured, is made
-    and used by environments that take a block device and not a file of the scratch directory.
+    the agent there by itself (see shipment). `cpus`: how many a machine of its own gets. `disk`, where storage is measured,
+    is made and used by environments that take a block device and not a file of the scratch directory.
     """
 
     argv: tuple[str, ...]
@@ -143,8 +143,11 @@ class Session(Protocol):
     def directory(self) -> Path:
         """The launch's session_dir, which is also the mark that processes of the session carry."""
 
-    def pin(self, cpus: Sequence[int]) -> tuple[int, ...]:
-        """Keep what runs the agent on these CPUs of the host; the numbers that they have inside, for the agent to pin itself."""
+    def pin(self, cpus: Sequence[int], others: Sequence[int] = ()) -> tuple[int, ...]:
+        """Keep what runs the agent on these CPUs of the host, for the agent to pin itself.
+
+        `others` are there for workloads that need more than those. The numbers that all have inside, in this order.
+        """
 
     def phases(self, answered_ns: int, agent_ns: int, clock: Mapping[str, int]) -> dict[str, int]:
         """The phases of the start in their order, as details of lifecycle.start.

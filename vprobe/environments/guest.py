@@ -161,8 +161,8 @@ class GuestSession(process.ProcessSession):
             self.monitor.execute("cont")
             self.stopped = False
 
-    def pin(self, cpus: Sequence[int]) -> tuple[int, ...]:
-        """The n-th virtual CPU to the n-th of `cpus`, QEMU's other threads to all of them; the CPUs' numbers inside.
+    def pin(self, cpus: Sequence[int], others: Sequence[int] = ()) -> tuple[int, ...]:
+        """The n-th virtual CPU to the n-th of all these, QEMU's other threads to all of `cpus`; the CPUs' numbers inside.
 
         The other threads, too: where they share the CPU a message to the agent costs context switches and no interrupts.
         """
@@ -171,8 +171,9 @@ class GuestSession(process.ProcessSession):
         for thread in os.listdir(f"/proc/{self.engine_pid}/task"):  # noqa: PTH208 - names are what is wanted
             with contextlib.suppress(ProcessLookupError):  # a worker that has ended meanwhile
                 os.sched_setaffinity(int(thread), cpus)
+        places = (*cpus, *others)
         for number, thread_id in enumerate(virtual):
-            os.sched_setaffinity(thread_id, {cpus[number % len(cpus)]})
+            os.sched_setaffinity(thread_id, {places[number % len(places)]})
         return tuple(range(len(virtual)))
 
     def phases(self, answered_ns: int, agent_ns: int, clock: Mapping[str, int]) -> dict[str, int]:

@@ -145,9 +145,9 @@ class ProcessSession:
         """The process that the supervisor started: the engine; 0 before that."""
         return self._heard["launched"][1] if "launched" in self._heard else 0
 
-    def pin(self, cpus: Sequence[int]) -> tuple[int, ...]:
+    def pin(self, cpus: Sequence[int], others: Sequence[int] = ()) -> tuple[int, ...]:
         """The agent pins itself, by the host's own numbers."""
-        return tuple(cpus)
+        return (*cpus, *others)
 
     def condition(self) -> str:
         """Nothing: its processes are there for all to see."""

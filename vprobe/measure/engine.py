@@ -172,7 +172,8 @@ class Engine:
         kept = {arm.name for arm in self.plan.arms if is_guest(arm.environment)}
         self.guests.begin_boot(number)
         site = self._site_of(number)
-        with boot(self.plan.arms, order, site, self.plan.cpus, kept, self.guests, self.observer.waits_for) as this:
+        told, others = self.observer.waits_for, self.plan.other_cpus
+        with boot(self.plan.arms, order, site, self.plan.cpus, kept, self.guests, told, others) as this:
             self._record(this)
             canary_channel = self._canary(this)
             for task in pending:
@@ -249,7 +250,7 @@ class Engine:
         arms = self._arms(task)
         # In another order each time: which arm gets its memory first decides what memory it gets.
         arms = tuple(source.sample(arms, len(arms)))
-        ready, skipped = prepare(this, arms, task, handle, seed, self.plan.second_cpu)
+        ready, skipped = prepare(this, arms, task, handle, seed)
         self.skipped += skipped
         arms = tuple(arm for arm in arms if arm.name in ready)
         if arms:
@@ -311,7 +312,8 @@ class Engine:
         due = [arm for arm in self.plan.arms if with_guests or not is_guest(arm.environment)]
         slow = any(is_guest(arm.environment) for arm in due)
         arms = {arm.name: arm for arm in due}
-        site = replace(self.site, direct="")  # nothing is measured on a disk of these sessions, and none is made
+        # Nothing is measured on a disk or a second CPU of these sessions: they have none.
+        site = replace(self.site, direct="", cpus=len(self.plan.cpus))
         if group is whole_sessions.LIVES:
             rows, orders = self._orders("lifecycle", number, due, 1 if slow else self.plan.preset.lifecycle_rounds)
             found, skipped = whole_sessions.measure_lifecycle(
@@ -430,9 +432,8 @@ def _site(plan: Plan, tick_ns: float) -> Iterator[Site]:
     # A command of the user's own gets the user's variables; workloads of ours must not depend on them.
     own = {name: value for name, value in os.environ.items() if name != "TMPDIR"} if plan.has_command else {}
     with open_run(plan.scratch) as directory:
-        yield Site(
-            directory, plan.working_directory, tick_ns, own, plan.has_network, len(plan.cpus), plan.limits, plan.direct
-        )
+        cpus = len(plan.cpus) + len(plan.other_cpus)
+        yield Site(directory, plan.working_directory, tick_ns, own, plan.has_network, cpus, plan.limits, plan.direct)
 
 
 def measure(

@@ -81,9 +81,10 @@ def drivers(device: str) -> str:
 
 
 def guest_devices(storage: str) -> dict[str, str]:
-    """What a guest of vprobe's own has to be measured on: the drivers of its disk and of its network cards."""
+    """What a guest of vprobe's own has to be measured on: how many CPUs, the drivers of its disk and its network card."""
     paths = {"storage": f"/sys/class/block/{os.path.basename(storage)}", "network": "/sys/class/net/eth0"}
-    return {name: drivers(path) for name, path in paths.items() if os.path.exists(path)}
+    found = {name: drivers(path) for name, path in paths.items() if os.path.exists(path)}
+    return {"cpus": str(os.cpu_count()), **found}
 
 
 def boundary() -> dict[str, Any]:

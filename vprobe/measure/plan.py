@@ -162,6 +162,12 @@ class Plan:
         return any(NETWORK in task.needs for task in self.tasks)
 
     @property
+    def other_cpus(self) -> tuple[int, ...]:
+        """The CPU beside the measured ones that a workload works on, too; none where no workload needs it."""
+        wanted = any("two_cpus" in task.needs for task in self.tasks)
+        return () if self.second_cpu is None or self.second_cpu in self.cpus or not wanted else (self.second_cpu,)
+
+    @property
     def direct(self) -> str:
         """How the scratch directory takes O_DIRECT (StorageFacts), where a workload is measured on it; "" where none is."""
         return next((str(task.record.parameters["direct"]) for task in self.tasks if STORAGE in task.needs), "")

@@ -54,7 +54,7 @@ class Site:
     ns_per_tick: float
     variables: Mapping[str, str] = field(default_factory=dict)  # of the user's own, where a command may need them
     network: bool = False  # whether arms are to be linked with the host side
-    cpus: int = 1  # how many are measured
+    cpus: int = 1  # how many a machine of its own gets
     limits: Limits = field(default_factory=Limits)
     direct: str = ""  # how the scratch directory takes O_DIRECT, where storage is measured; "" where it is not
     layout: int | None = None  # what all sessions of a boot share, see environments.layout
@@ -194,6 +194,7 @@ class Boot:
     bare: str  # name of a bare arm
     frozen: set[str] = field(default_factory=set)
     unlinked: dict[str, str] = field(default_factory=dict)  # by arm: why it has no link with the host side
+    inside: dict[str, tuple[int, ...]] = field(default_factory=dict)  # by arm: the numbers of the CPUs there
 
     def channel(self, arm: str) -> Channel:
         """The channel to an arm's agent."""
@@ -239,11 +240,13 @@ def boot(
     kept: Collection[str] = (),
     keeper: Keeper | None = None,
     waits_for: Callable[[str], object] = str,
+    other_cpus: tuple[int, ...] = (),
 ) -> Iterator[Boot]:
     """Start every arm's agent in the given order, and believe none before bare's evidence is there to judge by.
 
-    The arms in `kept` belong to the keeper: they do not end with the boot, and are begun first, since guests take longest.
-    `waits_for` is told whose first message is waited for.
+    Agents are kept on `cpus`; `other_cpus` are for workloads that work on more. The arms in `kept` belong to the keeper: they
+    do not end with the boot, and are begun first, since guests take longest. `waits_for` is told whose first message is
+    waited for.
     """
     by_name = {arm.name: arm for arm in arms}
     bare = next(arm.name for arm in arms if arm.environment.name == BASE)
@@ -267,7 +270,8 @@ def boot(
             check_place(by_name[name].environment, agent, this.bare_evidence)
             if place := linked.after_start(by_name[name], agent.hello.evidence):
                 agent.channel.request({"op": "place", "place": place}, Reply, REQUEST_TIMEOUT_S)
-            agent.channel.request({"op": "pin", "cpus": list(agent.session.pin(cpus))}, Reply, REQUEST_TIMEOUT_S)
+            this.inside[name] = agent.session.pin(cpus, other_cpus)
+            agent.channel.request({"op": "pin", "cpus": this.inside[name][: len(cpus)]}, Reply, REQUEST_TIMEOUT_S)
         raise_priority([*(agent.session.pid for agent in this.agents.values()), *linked.leaders()])
         try:
             yield this

@@ -46,7 +46,7 @@ class Ended:
 
 
 def prepare(
-    boot: Boot, arms: Sequence[PlannedArm], task: Task, handle: int, seed: int, second_cpu: int | None = None
+    boot: Boot, arms: Sequence[PlannedArm], task: Task, handle: int, seed: int
 ) -> tuple[dict[str, Begun], list[Skipped]]:
     """Make a workload ready in its arms, all at once: their counters by arm, and the arms that turn out not to fit."""
     asked, skipped = [], []
@@ -58,6 +58,7 @@ def prepare(
         if task.record.kind == "python" and boot.hashes[arm.name].python_hash != reference:
             skipped.append(Skipped(arm.name, task.name, "incomparable: another Python interpreter runs there"))
             continue
+        second_cpu = next(iter(boot.inside[arm.name][1:]), None)
         request: dict[str, object] = {"op": "prepare", "handle": handle, "second_cpu": second_cpu}
         if task.call is not None:
             request["call"] = {**asdict(task.call), "seed": seed}

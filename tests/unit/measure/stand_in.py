@@ -33,9 +33,9 @@ class StandInSession:
             return ""
         return self.process.stderr.read().decode()
 
-    def pin(self, cpus: Sequence[int]) -> tuple[int, ...]:
+    def pin(self, cpus: Sequence[int], others: Sequence[int] = ()) -> tuple[int, ...]:
         """The agent does it itself."""
-        return tuple(cpus)
+        return (*cpus, *others)
 
     def phases(self, answered_ns: int, agent_ns: int, clock: Mapping[str, int]) -> dict[str, int]:
         """One phase."""

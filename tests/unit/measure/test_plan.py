@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from vprobe.suites import HostFacts
 
 from vprobe.environments import get
 from vprobe.errors import UsageError
-from vprobe.measure.plan import COMMAND, PRESETS, command_task, make_arms, make_tasks, matches, select
+from vprobe.measure.plan import COMMAND, PRESETS, Plan, command_task, make_arms, make_tasks, matches, select
 from vprobe.measure.variants import parse_variants
 
 from .stand_in import StandIn
@@ -69,6 +71,17 @@ def test_skips_say_why() -> None:
     assert set(reasons) == {("kvm", "system.getpid"), ("bare", "exits.out")}
     assert "kvm" in reasons["kvm", "system.getpid"] and "operating system" in reasons["kvm", "system.getpid"]
     assert len(tasks) == 3
+
+
+def test_a_second_cpu_only_where_a_workload_works_on_it() -> None:
+    """A guest gets a second virtual CPU in such runs alone, and none where the second CPU is among the measured ones."""
+    arms = make_arms([BARE], [])
+    contended, _ = make_tasks(select(["memory.atomic[contended]"], False), FACTS, arms, (), 1)
+    alone, _ = make_tasks(select(["memory.atomic"], False), FACTS, arms, (), 1)
+    rest: Any = {"arms": arms, "skipped": (), "preset": PRESETS["quick"], "seed": 1, "second_cpu": 1}
+    assert Plan(tasks=contended, cpus=(0,), **rest).other_cpus == (1,)
+    assert Plan(tasks=contended, cpus=(0, 1), **rest).other_cpus == ()
+    assert Plan(tasks=alone, cpus=(0,), **rest).other_cpus == ()
 
 
 def test_an_environment_gives_a_reason_of_its_own() -> None:
