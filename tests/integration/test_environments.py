@@ -13,14 +13,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import ssh_server
-from conftest import IN_CI
 
 import vprobe
 from vprobe import environments
@@ -151,15 +150,32 @@ def processes() -> set[str]:
     return found
 
 
-def namespaces() -> set[str]:
-    """Namespaces that a process is in, or that this one holds open. In CI of any process: elsewhere others come and go.
+def heads() -> dict[int, int]:
+    """Process -> the one that leads to it from this test or one of its ancestors: what was started on its own has its own."""
+    parents = supervisor.parents()
+    line = {0, 1, os.getpid()}
+    pid = os.getpid()
+    while pid := parents.get(pid, 0):
+        line.add(pid)
+    found = {}
+    for pid in parents:
+        head = pid
+        while parents.get(head, 0) not in line:
+            head = parents[head]
+        found[pid] = head
+    return found
+
+
+def namespaces(others: Collection[int]) -> set[str]:
+    """Namespaces of this test's processes and of all others but those below `others`; and those that this process holds open.
 
     Those that are bound to a file are among the mounts.
     """
     found = set()
-    for entry in Path("/proc").iterdir():
+    for pid, head in heads().items():
+        entry = Path("/proc", str(pid))
         with contextlib.suppress(OSError):
-            if entry.name.isdigit() and (IN_CI or is_of_this_test(entry)):
+            if head not in others or is_of_this_test(entry):
                 found |= {str((entry / "ns" / kind).readlink()) for kind in NAMESPACES}
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -177,9 +193,9 @@ def is_ours(cgroup: str) -> bool:
     return name != "docker" and (not name.startswith(process.CONTAINER_PREFIX) or name.startswith(ours))
 
 
-def host_state() -> set[str]:
-    """What a run could leave behind on the host, one line each."""
-    lines = processes() | {f"namespace {name}" for name in namespaces()}
+def host_state(others: Collection[int] = ()) -> set[str]:
+    """What a run could leave behind on the host, one line each. `others`: processes that lead somebody else's."""
+    lines = processes() | {f"namespace {name}" for name in namespaces(others)}
     lines |= {f"mount {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines()}
     lines |= {f"device {line.split(':')[0]}" for line in Path("/proc/net/dev").read_text().splitlines()[2:]}
     for place, depth in (("/sys/fs/cgroup", 9), ("/run", 2), ("/var/lib", 1), ("/", 1), (tempfile.gettempdir(), 9)):
@@ -198,10 +214,10 @@ def host_state() -> set[str]:
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
     """Whatever the test does, the host is afterwards as it was."""
-    before = host_state()
+    before, others = host_state(), set(heads().values())
     yield
     deadline = time.monotonic() + PATIENCE_S  # others use this machine, too, and come and go
-    while left := host_state() - before:
+    while left := host_state(others) - before:
         if time.monotonic() > deadline:
             pytest.fail("left behind: " + "\n".join(sorted(left)))
         time.sleep(0.1)
@@ -509,6 +525,25 @@ def test_no_descriptor_is_leaked() -> None:
         with running("bare", ECHO):
             pass
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+@pytest.mark.root
+def test_the_record_sees_namespaces_that_are_left() -> None:
+    """The record of the host shows an orphan's namespace, though it carries no mark, and one that only a descriptor holds."""
+    before, others = host_state(), set(heads().values())
+    start = ["sh", "-c", "env -i setsid unshare --net sleep 1000 >/dev/null 2>&1 & echo $!"]
+    orphan = int(subprocess.run(start, capture_output=True, check=True).stdout)
+    try:
+        wait_for(lambda: Path(f"/proc/{orphan}/ns/net").readlink() != Path("/proc/self/ns/net").readlink())
+        line = f"namespace {Path(f'/proc/{orphan}/ns/net').readlink()}"
+        assert line in host_state(others) - before
+        descriptor = os.open(f"/proc/{orphan}/ns/net", os.O_RDONLY)
+    finally:
+        os.kill(orphan, signal.SIGKILL)
+    wait_for(lambda: not alive(orphan))
+    assert line in host_state(others) - before
+    os.close(descriptor)
+    assert line not in host_state(others) - before
 
 
 @pytest.mark.root
