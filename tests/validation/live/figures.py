@@ -12,6 +12,8 @@ from validation.figures import LIVE_END as END
 
 from vprobe.measure.plan import CONTROL
 
+from .speed import ARM_MS
+
 Row = dict[str, Any]
 FAIL = "fail"
 
@@ -120,7 +122,8 @@ def sweep(rows: Sequence[Row]) -> Iterator[Figure]:
     yield Figure(
         "The length of a block",
         "Standard deviation between boots of ln(arm / bare) by the length of a block in ms, the blocks of an arm adding up to "
-        "60 ms in each boot whatever their length. An arm with a slow channel has longer blocks: at least five round trips.",
+        f"{ARM_MS:g} ms in each boot whatever their length (two blocks of 20 ms). "
+        "An arm with a slow channel has longer blocks: at least five round trips.",
         ["workload", "arm", *columns],
         lines,
     )

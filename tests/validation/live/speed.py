@@ -19,6 +19,7 @@ import numpy as np
 from vprobe.environments import Unavailable, get, names
 from vprobe.environments.sessions import open_run
 from vprobe.measure import engine
+from vprobe.measure.calibration import BlockSize
 from vprobe.measure.channel import Channel
 from vprobe.measure.engine import measure
 from vprobe.measure.fingerprint import host_facts
@@ -51,13 +52,13 @@ while True:
 """
 TRIPS = 3000
 LENGTHS_MS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 20.0)
-ARM_MS = 60.0
+ARM_MS = 30.0
 """Blocks of an arm in a visit, whatever their length."""
 FIVE_ARMS = ("bare", "namespaces", "runc", "kvm")
 """With bare's twin."""
 CHOSEN_MS = 0.5
 """The length at which the number of rounds is varied: default's."""
-ROUNDS = (8, 15, 30, 60, 120)
+ROUNDS = (8, 15, 30, 60)
 SWEEP_BOOTS = 8
 SWEEP_WORKLOADS = ("cpu.integer_chain", "cpu.zlib", "memory.chase[64MiB]", "system.pipe_round_trip")
 """A kernel, Python, memory, and the scheduler."""
@@ -183,23 +184,24 @@ class Sweep(engine.Engine):
     """An engine whose visit is one of each length of block, in an order that is drawn anew each time."""
 
     found: dict[float, list[Visit]] = field(default_factory=lambda: {length: [] for length in LENGTHS_MS})
+    frozen: dict[float, tuple[dict[tuple[str, str], BlockSize], dict[str, int]]] = field(
+        default_factory=lambda: {length: ({}, {}) for length in LENGTHS_MS}
+    )
     length_ms: float = 0.0
 
     def _block_visit(self, this: Any, task: Any, number: int, watch: Any) -> None:
-        kept = self.plan
-        sizes, rounds = self.sizes, self.rounds
-        for length_ms in visit_source(kept.seed, number, task.name).sample(LENGTHS_MS, len(LENGTHS_MS)):
+        plan = self.plan
+        for length_ms in visit_source(plan.seed, number, task.name).sample(LENGTHS_MS, len(LENGTHS_MS)):
             self.length_ms = length_ms
-            self.plan = replace(kept, preset=preset_of(length_ms))
-            self.sizes = {key[1:]: size for key, size in sizes.items() if key[0] == length_ms}  # type: ignore[misc]
-            self.rounds = {}
+            self.plan = replace(plan, preset=preset_of(length_ms))
+            self.sizes, self.rounds = self.frozen[length_ms]
             super()._block_visit(this, task, number, watch)
-            sizes.update({(length_ms, *key): size for key, size in self.sizes.items()})  # type: ignore[misc]
-        self.plan, self.sizes, self.rounds = kept, sizes, rounds
+        self.plan = plan
 
     def _append(self, visit: Visit, skipped: Any = ()) -> None:
         self.found[self.length_ms].append(visit)
-        super()._append(visit, skipped)
+        if self.length_ms == CHOSEN_MS:  # a run file has one visit of a workload in a boot
+            super()._append(visit, skipped)
 
 
 def preset_of(length_ms: float) -> Preset:
