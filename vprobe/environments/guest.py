@@ -64,7 +64,8 @@ WORDS = ("emulated", "hugepages")
 CAPABILITIES = frozenset({"os", "python", "kernels", "commands", "storage", "network", "boots"})
 
 MEBIBYTE = 1 << 20
-MEMORY_MIB = 2048
+MEMORY_MIB, LEAST_MEMORY_MIB = 2048, 256
+MEMORY_INFORMATION = Path("/proc/meminfo")
 START_TIMEOUT_S = 20.0
 WATCH_S = 0.5
 """For how long a guest that does not answer is watched."""
@@ -203,12 +204,22 @@ class GuestSession(process.ProcessSession):
         return super().stop()
 
 
-def memory_mib(limits: Limits) -> int:
-    """Memory of a guest: what the session is allowed, or else 2 GiB, or half of what the host has free."""
+def memory_mib(limits: Limits, *, hugepages: bool = False) -> int:
+    """Memory of a guest: what the session is allowed, or else 2 GiB, or half of what the host has free.
+
+    With `hugepages` all of those that are free, at most as much.
+    """
     if limits.memory_bytes is not None:
         return limits.memory_bytes // MEBIBYTE
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MEBIBYTE
-    return max(256, min(MEMORY_MIB, free // 2))
+    half_free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MEBIBYTE // 2
+    return max(LEAST_MEMORY_MIB, min(MEMORY_MIB, hugepages_mib() if hugepages else half_free))
+
+
+def hugepages_mib() -> int:
+    """Huge pages of the host's usual size that nobody has or has reserved (hugetlbpage.rst of Linux's admin guide)."""
+    found = dict(re.findall(r"^(Huge\w+): +(\d+)", MEMORY_INFORMATION.read_text(encoding="ascii"), re.MULTILINE))
+    free = int(found.get("HugePages_Free", 0)) - int(found.get("HugePages_Rsvd", 0))
+    return free * int(found.get("Hugepagesize", 0)) >> 10
 
 
 def firmware(program: str) -> tuple[str, ...]:
@@ -289,7 +300,11 @@ def arguments(machine: Machine, accelerator: str, image: Path, launch: Launch) -
     """QEMU's command line. Its paused start (-S) is ended by the monitor, so that the phases of a boot can be told apart."""
     program = machine.qemu or trial.find(PROGRAM) or PROGRAM
     model = "max" if accelerator == "tcg" else "host"
-    cpus, session_dir, memory = max(1, launch.cpus), launch.session_dir, f"{memory_mib(launch.limits)}M"
+    cpus, session_dir, memory = (
+        max(1, launch.cpus),
+        launch.session_dir,
+        f"{memory_mib(launch.limits, hugepages=machine.hugepages)}M",
+    )
     if accelerator == "kvm":
         model += ",kvm=off" if machine.emulated else ""
         model += ",-arch-capabilities" if guest_trial.PVM.exists() else ""  # it offers that MSR and refuses to set it
@@ -427,6 +442,11 @@ class LinuxGuest:
             return trial.missing(PROGRAM, PACKAGE)
         if not initramfs.INIT.is_file():
             return Unavailable("the guests' init was not built", "install vprobe again with a C compiler")
+        if self.machine.hugepages and hugepages_mib() < LEAST_MEMORY_MIB:
+            return Unavailable(
+                f"{hugepages_mib()} MiB of huge pages are free, and a guest needs {LEAST_MEMORY_MIB} at least",
+                f"as root: sysctl vm.nr_hugepages={MEMORY_MIB // 2}",
+            )
         if self.accelerator == "kvm":
             try:
                 create_vm()

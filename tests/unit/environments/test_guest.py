@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vprobe import _native, environments
-from vprobe.environments import Disk, Launch, guest, guest_kernel
+from vprobe.environments import Disk, Launch, Unavailable, guest, guest_kernel
 from vprobe.environments.guest import GuestSession, LinuxGuest, Machine
 from vprobe.errors import UsageError
 
@@ -70,6 +71,21 @@ def test_a_driver_that_the_kernel_lacks_costs_what_needs_it(tmp_path: Path, monk
     assert "kernel 6.1 has no module e1000" in emulated.lacks["network"]
     with_image = LinuxGuest("x", "tcg", Machine(disk=tmp_path / "image", qemu=str(tmp_path)))
     assert "--disk" in with_image.lacks["storage"] and "storage" not in with_image.capabilities
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="qemu-system-x86_64 is not installed")
+def test_huge_pages_that_are_not_there_are_said_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reserved pages are not free ones; the refusal has the remedy, and with enough of them the guest takes no more."""
+    monkeypatch.setattr(guest, "MEMORY_INFORMATION", tmp_path / "meminfo")
+    text = "HugePages_Total: 512\nHugePages_Free: {}\nHugePages_Rsvd:  10\nHugepagesize:  2048 kB\n"
+    (tmp_path / "meminfo").write_text(text.format(137))
+    found = environments.get("qemu-tcg:hugepages").availability()
+    assert isinstance(found, Unavailable)
+    assert found.reason.startswith("254 MiB of huge pages are free") and "vm.nr_hugepages" in found.remedy
+    (tmp_path / "meminfo").write_text(text.format(310))
+    assert "-m 600M" in command(Machine(hugepages=True))
 
 
 def test_an_unknown_variety_is_refused() -> None:
