@@ -31,7 +31,8 @@ TOTAL_S = 5.0
 """What a verdict takes on a quiet machine, whichever tool gives it."""
 PYTEST_S = 0.7
 """Of it, for each start of pytest."""
-PYPERF_PROCESSES = "2"
+PYPERF_SHORT = ("-p", "2", "-l", "256", "-w", "1")
+"""Two processes; loops and warm-ups as it finds them by itself here, in more time than a verdict has."""
 FEWEST_BOOTS = 6
 """As few as can give an interval, for so short a time."""
 
@@ -101,8 +102,8 @@ def hyperfine(factor: float, directory: Path) -> bool:
 
 
 def pyperf(factor: float, directory: Path) -> bool:
-    """pyperf timeit --fast, with fewer processes so that both sides take no longer, and compare_to."""
-    words = [sys.executable, "-m", "pyperf", "timeit", "--fast", "-p", PYPERF_PROCESSES, "-q"]
+    """pyperf timeit --fast, with fewer processes and nothing to find out first, so that both sides take no longer; compare_to."""
+    words = [sys.executable, "-m", "pyperf", "timeit", "--fast", *PYPERF_SHORT, "-q"]
     for name, work in (("base", LOOP), ("head", round(LOOP * factor))):
         done = quiet([*words, "-o", f"{name}.json", "-s", LOOP_SOURCE, f"loop({work})"], directory)
         assert done.returncode == 0, done.stderr
