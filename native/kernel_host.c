@@ -71,6 +71,7 @@ void host_fill_block(struct host *host) {
     block->random = 88172645463325252u; /* Marsaglia's own start */
     block->clock = clock_ticks;
     block->clock_gettime = clock_gettime;
+    block->getppid = getppid;
     host->owner = getpid();
     host->content = BLANK;
 }

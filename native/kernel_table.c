@@ -24,6 +24,7 @@ static const struct kernel table[] = {
     {"random_access", vprobe_random_access, ANYWHERE, TABLE},
 #if defined(VPROBE_SYSCALLS)
     {"getpid", vprobe_getpid, HOST_ONLY, NOTHING},
+    {"getppid", vprobe_getppid, HOST_ONLY, NOTHING},
     {"clock_gettime", vprobe_clock_gettime, HOST_ONLY, NOTHING},
     {"clock_call", vprobe_clock_call, HOST_ONLY, NOTHING},
     {"read", vprobe_read, HOST_ONLY, NOTHING},

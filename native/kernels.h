@@ -50,6 +50,7 @@ struct kernel_block {
     volatile uint32_t *shared_word;                         /* with the process of spawn_futex_echo() */
     uint64_t signal_number;                                 /* that a handler catches while `signal` runs */
     const volatile uint64_t *signals_caught;                /* by that handler */
+    int (*getppid)(void);                                   /* the C library's */
 };
 
 enum seen {
@@ -81,7 +82,7 @@ kernel_entry vprobe_integer_chain, vprobe_integer_throughput, vprobe_float_chain
 kernel_entry vprobe_vector_sse2, vprobe_vector_avx2, vprobe_matrix_sse2, vprobe_matrix_avx2;
 kernel_entry vprobe_chase, vprobe_copy, vprobe_scale, vprobe_add, vprobe_triad, vprobe_touch, vprobe_peek,
     vprobe_atomic, vprobe_random_access, vprobe_gaps;
-kernel_entry vprobe_getpid, vprobe_clock_gettime, vprobe_clock_call, vprobe_read, vprobe_stat,
+kernel_entry vprobe_getpid, vprobe_getppid, vprobe_clock_gettime, vprobe_clock_call, vprobe_read, vprobe_stat,
     vprobe_pipe_round_trip, vprobe_futex_round_trip, vprobe_signal, vprobe_fork_wait, vprobe_thread_create,
     vprobe_map_unmap, vprobe_map_touch_unmap, vprobe_protect;
 kernel_entry vprobe_out, vprobe_in, vprobe_mmio, vprobe_cpuid, vprobe_hypercall, vprobe_evidence;

@@ -54,6 +54,17 @@ KERNEL uint64_t vprobe_getpid(struct kernel_block *block) {
     return (uint64_t)pid;
 }
 
+/* One iteration: one getppid of the C library. */
+KERNEL uint64_t vprobe_getppid(struct kernel_block *block) {
+    int64_t pid = 0;
+    FOR_EACH_PHASE(phase) {
+        for (uint64_t left = begin(block, phase); left != 0; left--)
+            pid = block->getppid();
+    }
+    finish(block);
+    return (uint64_t)pid;
+}
+
 /* One iteration: one clock_gettime of the C library, which is no system call where the vDSO reads the clock
  * source. */
 KERNEL uint64_t vprobe_clock_gettime(struct kernel_block *block) {

@@ -14,7 +14,7 @@ from typing import Any
 SUITES = ("cpu", "memory", "system", "timers", "storage", "network", "exits", "applications", "lifecycle")
 """Modules of this package that declare workloads, in the order in which they are shown."""
 
-SUITE_VERSION = "3"
+SUITE_VERSION = "4"
 """Raised whenever a workload changes what it does: runs of different suite versions are not compared."""
 
 PLACES = frozenset({"storage", "network"})
@@ -102,6 +102,15 @@ class Place:
 
 class UnsupportedError(Exception):
     """A workload does not fit this machine; the text says why, and becomes the reason of the skip."""
+
+
+def native_extension() -> Any:
+    """The module vprobe._native. UnsupportedError where it cannot be loaded: declarations are read there, too."""
+    try:
+        from vprobe import _native  # noqa: PLC0415 - see above
+    except ImportError:
+        raise UnsupportedError("the native extension cannot be loaded here") from None
+    return _native
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from . import QUICK, Block, HostFacts, KernelCall, UnsupportedError, workload
+from collections.abc import Callable
+
+from . import QUICK, Block, HostFacts, KernelCall, native_extension, workload
 
 
 @workload("exits.out", needs=("kernels", "microvm"), level=QUICK)
@@ -83,13 +85,10 @@ def nested_page_fault(facts: HostFacts) -> KernelCall:
 
 
 def _host_operation(operation: str) -> Block:
-    try:
-        from vprobe import _native  # noqa: PLC0415 - the declaration is read where the extension is not built, too
-    except ImportError:
-        raise UnsupportedError("the native extension cannot be loaded here") from None
+    time_microvm: Callable[[str, int], int] = native_extension().time_microvm
 
     def run(iterations: int) -> int:
-        return _native.time_microvm(operation, iterations)
+        return time_microvm(operation, iterations)
 
     return run
 

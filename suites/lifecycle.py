@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import DEFAULT, FULL, QUICK, Block, UnsupportedError, workload
+from . import DEFAULT, FULL, QUICK, Block, native_extension, workload
 
 
 @workload("lifecycle.start", kind="external", needs=(), level=QUICK)
@@ -44,14 +44,11 @@ def density() -> None:
 @workload("lifecycle.microvm", kind="python", needs=("microvm",), level=DEFAULT)
 def microvm() -> Block:
     """A whole life of a micro-VM: create it, run its first instructions, destroy it."""
-    try:
-        from vprobe import _native  # noqa: PLC0415 - the declaration is read where the extension is not built, too
-    except ImportError:
-        raise UnsupportedError("the native extension cannot be loaded here") from None
+    native = native_extension()
 
     def run(iterations: int) -> None:
         for _ in range(iterations):
-            with _native.MicroVM(0, 4096, 1) as machine:
+            with native.MicroVM(0, 4096, 1) as machine:
                 machine.evidence()
 
     return run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
-from . import QUICK, Block, HostFacts, KernelCall, UnsupportedError, workload
+from . import FULL, QUICK, Block, HostFacts, KernelCall, UnsupportedError, workload
 
 
 @workload("system.getpid", needs=("kernels", "os"), level=QUICK)
@@ -13,6 +13,17 @@ def getpid(facts: HostFacts) -> KernelCall:
     """The null system call, by the SYSCALL instruction itself."""
     del facts
     return KernelCall("getpid")
+
+
+@workload("system.getppid", needs=("kernels", "os"), level=FULL)
+def getppid(facts: HostFacts) -> KernelCall:
+    """getppid(2) by the C library's function, as `perf bench syscall basic` has it.
+
+    Beside system.getpid: the function's return, which a mitigation of the kernel may have made hard to predict, and the
+    parent's number, which lies with another process.
+    """
+    del facts
+    return KernelCall("getppid")
 
 
 @workload("system.clock_gettime", needs=("kernels", "os"))

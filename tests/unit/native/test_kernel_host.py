@@ -29,6 +29,7 @@ KIB, MIB = 1024, 1024 * 1024
 X86 = platform.machine() == "x86_64"
 HOST_ONLY = [
     "getpid",
+    "getppid",
     "clock_gettime",
     "clock_call",
     "read",
@@ -311,9 +312,10 @@ def test_touch_starts_at_its_offset(host: _native.KernelHost) -> None:
     assert [word_at(host.memory_address + page * 4096) for page in range(5)] == [0, 0, 2, 1, 0]
 
 
-def test_getpid_is_ours(host: _native.KernelHost) -> None:
-    """The system call is really made: its result is the process id."""
+def test_ids_are_ours(host: _native.KernelHost) -> None:
+    """The system calls are really made: their results are the ids of this process and of its parent."""
     assert host.run("getpid", 1, 3)[1] == os.getpid()
+    assert host.run("getppid", 1, 3)[1] == os.getppid()
 
 
 def test_a_system_call_for_the_time_tells_the_time(host: _native.KernelHost) -> None:

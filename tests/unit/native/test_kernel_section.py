@@ -24,8 +24,8 @@ pytestmark = [
 
 SECTION = "vprobe_kernels"
 OBJECTS = ("kernels.o", "kernels_system.o", "kernels_exits.o")
-CALLERS = {"vprobe_guest_entry", "vprobe_clock_gettime"}
-"""What calls through a pointer of the block: a kernel; the C library's clock_gettime, on the host only."""
+CALLERS = {"vprobe_guest_entry", "vprobe_clock_gettime", "vprobe_getppid"}
+"""What calls through a pointer of the block: a kernel; the C library's functions, on the host only."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +193,7 @@ LOOPS = {
     "add": {"mulpd": 0, "addpd": 4},
     "triad": {"mulpd": 4, "addpd": 4},
     "getpid": {"syscall": 1},
+    "getppid": {"call": 1},
     "clock_gettime": {"call": 1},
     "clock_call": {"syscall": 1, "call": 0},
     "read": {"syscall": 1},

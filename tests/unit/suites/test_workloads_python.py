@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from vprobe.suites import applications, cpu, programs
+from vprobe.suites.timers import percentile
 
 from vprobe import suites
 from vprobe.measure.plan import PRESETS, unasked
@@ -112,6 +113,12 @@ def test_wake_ups_come_with_percentiles() -> None:
     value = suites.find("timers.wake_up").make()(1)
     ns, details = value
     assert 0 < ns == details["p50_ns"] <= details["p99_ns"] <= details["max_ns"]
+
+
+def test_the_99th_percentile_of_a_hundred_is_not_their_maximum() -> None:
+    """Nearest rank: 99 of 100 values do not exceed the 99th one, and the median of three is the second."""
+    assert percentile(range(1, 101), 99) == 99
+    assert [percentile([10, 20, 30], percent) for percent in (1, 50, 99, 100)] == [10, 20, 30, 30]
 
 
 def test_levels_hold_each_other() -> None:
