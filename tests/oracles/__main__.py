@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from msgspec import structs
+
 from oracles.bench import bench
 from oracles.pairs import FEWEST, Row, agreement
 from oracles.programs import ProgramError
@@ -43,7 +45,10 @@ def measure(row: Row, cpu: int, count: int) -> Agreement:
     try:
         with bench(cpu, *row.environments) as this:
             unit = row.unit or this.task(row.workload).record.unit
-            return agreement(row, list(row.pairs(this, count)), unit)
+            found = agreement(row, list(row.pairs(this, max(count, row.fewest))), unit)
+            if row.beside is None:
+                return found
+            return structs.replace(found, reason="; ".join(filter(None, (found.reason, row.beside(this)))))
     except (ProgramError, LookupError, VprobeError, subprocess.SubprocessError) as error:
         return unmeasured(row, f"{type(error).__name__}: {error}"[:300])
 
@@ -55,7 +60,8 @@ def shown(one: Agreement, seconds: float) -> str:
         return f"{name} not measured: {one.reason}"
     verdict = "agrees" if one.agrees else "DISAGREES"
     span = f"{one.ratio:.3f} [{one.low:.3f}, {one.high:.3f}] within {one.bound:.0%}"
-    return f"{name} {span}: {verdict}  ({one.ours:.4g} against {one.theirs:.4g} {one.unit}, {one.pairs} pairs, {seconds:.0f} s)"
+    figures = f"({one.ours:.4g} against {one.theirs:.4g} {one.unit}, {one.pairs} pairs, {seconds:.0f} s)"
+    return f"{name} {span}: {verdict}  {figures}" + (f"\n    {one.reason}" if one.reason else "")
 
 
 def main(words: Sequence[str]) -> int:
@@ -68,21 +74,21 @@ def main(words: Sequence[str]) -> int:
     options = parser.parse_args(words)
     patterns = [re.sub(r"\[", "[[]", glob) for glob in options.row] or ["*"]
     rows = [row for row in ROWS if any(fnmatch.fnmatchcase(row.workload, glob) for glob in patterns)]
-    found = []
-    for row in rows:
-        began = time.monotonic()
-        found.append(measure(row, options.cpu, options.pairs))
-        print(shown(found[-1], time.monotonic() - began), flush=True)
     report = OracleReport(
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         vprobe_version=__version__,
         cpu=probe_host().document()["cpu"]["brand"] or "",
         kernel=os.uname().release,
-        rows=tuple(found),
+        rows=(),
     )
-    save(report, options.output)
+    for row in rows:
+        began = time.monotonic()
+        found = measure(row, options.cpu, options.pairs)
+        print(shown(found, time.monotonic() - began), flush=True)
+        report = structs.replace(report, rows=(*report.rows, found))
+        save(report, options.output)  # what was measured is kept when the rest is interrupted
     print(f"wrote {options.output}; vprobe report RUN --oracles {options.output} shows it")
-    return 1 if any(one.agrees is False for one in found) else 0
+    return 1 if any(one.agrees is False for one in report.rows) else 0
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from oracles.bench import Bench
-from oracles.pairs import Pair, Row, around
+from oracles.pairs import Pair, Row, alternate, over
 from oracles.programs import ProgramError, pinned, run
 
 SIZE = "1G"
@@ -92,15 +92,18 @@ def sockperf(cpu: int) -> float:
 
 
 def against(name: str, theirs: Callable[[int], float]) -> Callable[[Bench, int], Iterator[Pair]]:
-    """Our blocks before and after a run of the program."""
+    """Our blocks and runs of the program, by turns."""
 
     def pairs(bench: Bench, count: int) -> Iterator[Pair]:
         for _ in range(count):
-            with bench.prepared(name) as ours:
-                yield around(ours, lambda: theirs(bench.cpu), 40)
+            with bench.prepared(name, BLOCK_NS) as ours:
+                yield alternate(over(ours, BLOCKS), lambda: theirs(bench.cpu), ROUNDS)
 
     return pairs
 
+
+BLOCKS, BLOCK_NS, ROUNDS = 20, 10_000_000, 2
+"""Of ours, about as long as one run of theirs."""
 
 ROWS = (
     Row("network.send", "iperf3", 0.20, against("network.send", iperf3), programs=("iperf3",), packages=("iperf3",)),

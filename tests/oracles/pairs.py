@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec import structs
 
 from oracles.bench import Bench
 from vprobe.analysis.signed_rank import hodges_lehmann, interval
@@ -40,6 +41,11 @@ def alternate(ours: Figure, theirs: Figure, rounds: int = 20) -> Pair:
     return Pair(statistics.median(mine), statistics.median(other), statistics.median(logs))
 
 
+def over(ours: Figure, blocks: int) -> Figure:
+    """The mean of so many of our blocks, to stand against a program's run that takes as long and tells its mean."""
+    return lambda: statistics.fmean(ours() for _ in range(blocks))
+
+
 def around(ours: Figure, theirs: Figure, blocks: int = 10) -> Pair:
     """A run of a program that takes its time, with our blocks before and after it."""
     before = [ours() for _ in range(blocks)]
@@ -54,7 +60,9 @@ class Row:
 
     `bound`: what counts as agreement, as a share (vprobe.oracles.Agreement). `pairs` measures so many of them. `programs`
     are needed on the PATH, from the Debian `packages`. `environments` run the workload, beside bare. `stable`: also among the
-    tests. `unit`, where it is not the workload's. `note`: why the row cannot hold, with the evidence in docs/oracles.md.
+    tests. `unit`, where it is not the workload's. `note`: where it disagrees, why it cannot hold. `fewest`: pairs, where its
+    noise wants more of them. `beside` measures what is shown beside the row and not judged: another program's figure, or the
+    evidence for the note.
     """
 
     workload: str
@@ -67,13 +75,15 @@ class Row:
     stable: bool = False
     unit: str = ""
     note: str = ""
+    fewest: int = FEWEST
+    beside: Callable[[Bench], str] | None = None
 
 
 def agreement(row: Row, pairs: Sequence[Pair], unit: str) -> Agreement:
     """What the pairs of a row say: Hodges-Lehmann and the interval of the signed ranks."""
     logs = np.array([pair.log_ratio for pair in pairs])
     low, high = interval(logs, CONFIDENCE)
-    return Agreement(
+    found = Agreement(
         workload=row.workload,
         oracle=row.oracle,
         bound=row.bound,
@@ -84,5 +94,5 @@ def agreement(row: Row, pairs: Sequence[Pair], unit: str) -> Agreement:
         unit=unit,
         ours=statistics.median(pair.ours for pair in pairs),
         theirs=statistics.median(pair.theirs for pair in pairs),
-        reason=row.note,
     )
+    return found if found.agrees else structs.replace(found, reason=row.note)

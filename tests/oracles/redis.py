@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from oracles.bench import Bench
-from oracles.pairs import Pair, Row, around
-from oracles.programs import ProgramError, pinned, run
+from vprobe.suites.applications import REQUESTS
 
-REQUESTS = 5_000
+from oracles.bench import Bench
+from oracles.pairs import Pair, Row, alternate
+from oracles.programs import ProgramError, pinned, run
+from vprobe.measure.calibration import BlockSize
+
+ROUNDS = 6
 START_TIMEOUT_S = 5.0
 
 
@@ -52,12 +56,13 @@ def redis_benchmark(socket: Path, cpu: int, operation: str) -> float:
 
 
 def against_redis(operation: str) -> Callable[[Bench, int], Iterator[Pair]]:
-    """Our blocks before and after a run of redis-benchmark."""
+    """Runs of redis-benchmark, ours and theirs, by turns."""
 
     def pairs(bench: Bench, count: int) -> Iterator[Pair]:
         for _ in range(count):
             with server(bench.cpu) as socket, bench.prepared(f"applications.redis[{operation}]", iterations=1) as ours:
-                yield around(ours, lambda: redis_benchmark(socket, bench.cpu, operation), 2)
+                ours.size = BlockSize(1, 0)
+                yield alternate(ours, functools.partial(redis_benchmark, socket, bench.cpu, operation), ROUNDS)
 
     return pairs
 

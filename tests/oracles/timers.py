@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
+import functools
 import re
-import statistics
 from collections.abc import Callable, Iterator
 
-from oracles.bench import Bench
-from oracles.pairs import Pair, Row
-from oracles.programs import ProgramError, run
+from vprobe.suites.timers import WAKE_UPS as BLOCK_WAKE_UPS
 
-WAKE_UPS, PERIOD_US = 500, 1000
+from oracles.bench import Bench
+from oracles.pairs import Pair, Row, alternate
+from oracles.programs import ProgramError, run
+from vprobe.measure.calibration import BlockSize
+
+WAKE_UPS, PERIOD_US, ROUNDS = 500, 1000, 2
 
 
 def cyclictest(cpu: int, share: float) -> float:
@@ -40,15 +42,15 @@ def cyclictest(cpu: int, share: float) -> float:
 
 
 def against_cyclictest(detail: str, share: float) -> Callable[[Bench, int], Iterator[Pair]]:
-    """Our blocks of 100 wake-ups before and after a run of cyclictest."""
+    """As many wake-ups of ours as of cyclictest, by turns: a high percentile rises with their number."""
 
     def pairs(bench: Bench, count: int) -> Iterator[Pair]:
         with bench.prepared("timers.wake_up", iterations=1) as ours:
+            ours.size = BlockSize(WAKE_UPS // BLOCK_WAKE_UPS, 0)
             for _ in range(count):
-                before = [ours.detail(detail) for _ in range(2)]
-                theirs = cyclictest(bench.cpu, share)
-                mine = statistics.median([*before, *(ours.detail(detail) for _ in range(2))])
-                yield Pair(mine, theirs, math.log(mine / theirs))
+                yield alternate(
+                    functools.partial(ours.detail, detail), functools.partial(cyclictest, bench.cpu, share), ROUNDS
+                )
 
     return pairs
 
