@@ -36,9 +36,9 @@ KNOCK_S = 0.1
 COMMAND_TIMEOUT_S = 20.0
 CGROUP_DEADLINE_S = 2.0
 CGROUP_SETTLE_S = 0.05
-"""For a while after a process was moved to another cgroup the next move is cheap: the kernel spares it the wait for a grace
-period (rcu_sync in kernel/rcu/sync.c; favordynmods in cgroup-v2.rst). An engine that makes cgroups of its own would start
-15 ms sooner for our having made some."""
+"""Within some ms of another such move the kernel moves a process to a cgroup without the wait for a grace period (rcu_sync in
+kernel/rcu/sync.c; favordynmods in cgroup-v2.rst): 0.2 ms instead of 8 ms on a development machine. An engine that makes cgroups
+of its own would start sooner for our having made some; after 20 ms a move costs again what it did."""
 INSTRUCTIONS = "session.json"
 SESSION_VARIABLE = "VPROBE_SESSION"
 """In the variables of engine and agent, with the session's directory: how --sweep finds what a dead supervisor left."""
