@@ -248,9 +248,10 @@ def test_errors_under_json_are_one_document(place: Path) -> None:
 
 
 def test_a_dry_run_measures_nothing(place: Path) -> None:
-    """--dry-run says the arms and the workloads, and writes no file."""
+    """--dry-run says the arms, the workloads and what ends an automatic run, and writes no file."""
     done = vprobe("bench", "--env", "bare", "--dry-run", cwd=place)
-    assert "cpu.integer_chain" in done.stdout and "bare-aa" in done.stdout
+    assert "cpu.integer_chain" in done.stdout and "bare-aa" in done.stdout and "in any case" not in done.stdout
+    assert "6 in any case" in vprobe("bench", "--env", "auto", "--dry-run", cwd=place).stdout
     assert [path.name for path in place.iterdir()] == ["tmp"]
 
 

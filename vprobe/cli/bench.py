@@ -94,6 +94,8 @@ def show_plan(plan: Plan, console: Console) -> None:
         f"{boots} boots of up to {plan.preset.rounds} rounds, blocks of {plan.preset.block_ns / 1e6:g} ms, "
         f"on CPU {','.join(map(str, plan.cpus))}, seed {plan.seed}",
     )
+    if plan.time_budget_s is not None:
+        say(console, f"no boot that would end after {plan.time_budget_s:g} s; {plan.fewest_boots} in any case")
     for task in plan.tasks:
         arms = [arm.name for arm in plan.arms_for(task)]
         say(console, f"  {task.name:<28} {', '.join(arms) or 'nowhere'}")
@@ -192,6 +194,9 @@ def make_plan(options: Options, seed: int, command_line: tuple[str, ...], consol
     check_image(options.image, names, has_command)
     chosen, left_out = planning.choose_environments(names, options.image, limits, guests_as(options))
     arms = planning.make_arms(chosen, variants)
+    budget_s, fewest_boots = options.time_budget, 1
+    if preset.hurries and names == ["auto"] and options.boots is None and budget_s is None and not looks:
+        budget_s, fewest_boots = planning.automatic_budget_s(len(arms)), planning.FEWEST_BOOTS
     own = [planning.command_task(options.own)] if has_command else []
     own += [planning.benchmarks_task(benchmarks)] if benchmarks else []
     second_cpu = cpus[1] if len(cpus) > 1 else max(os.sched_getaffinity(0) - {cpus[0]}, default=None)
@@ -211,7 +216,8 @@ def make_plan(options: Options, seed: int, command_line: tuple[str, ...], consol
         limits=limits,
         image=options.image,
         benchmarks=benchmarks,
-        time_budget_s=options.time_budget,
+        time_budget_s=budget_s,
+        fewest_boots=fewest_boots,
         looks=looks,
         scratch=options.scratch,
         second_cpu=second_cpu,

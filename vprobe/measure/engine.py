@@ -120,7 +120,8 @@ class Engine:
             if number in self.plan.looks and not self._look(number):
                 break
             budget_s = self.plan.time_budget_s
-            if budget_s is not None and time.monotonic() - began_s + longest_s > budget_s:
+            is_late = budget_s is not None and time.monotonic() - began_s + longest_s > budget_s
+            if is_late and number >= self.plan.fewest_boots:
                 break
             boot_began_s = time.monotonic()
             self._boot(number)

@@ -40,6 +40,7 @@ BASE, CONTROL = "bare", "bare-aa"
 
 
 FEWEST_AT_A_LOOK = 9
+FEWEST_BOOTS = 6  # with fewer, no interval of the signed-rank distribution has 95 %
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Preset:
     command_budget_ns: int  # of one visit of an external command, all arms together
     boots_per_guest: int = 5  # a Linux guest takes seconds to start; its agent is executed anew in every boot
     workloads: tuple[str, ...] = ()  # globs, instead of a level: those that exist are measured unasked
+    hurries: bool = False  # over all environments that can run, it takes the time of automatic_budget_s()
 
     def budget_ns(self, visits: int) -> int:
         """What a visit may take in a boot of so many. A boot takes its time to start in any case: few visits share it out."""
@@ -77,7 +79,7 @@ STUDY = (
 """What the preset felter measures: the workloads of W. Felter et al., ISPASS 2015, as far as there are any here."""
 
 PRESETS: Mapping[str, Preset] = {
-    "quick": Preset(9, 240, 400_000, 1, 250_000_000, 1_000_000_000, QUICK, 4_500_000_000, 9),
+    "quick": Preset(9, 240, 400_000, 1, 250_000_000, 1_000_000_000, QUICK, 4_500_000_000, 9, hurries=True),
     "default": Preset(20, 240, 500_000, 2, 110_000_000, 2_000_000_000, DEFAULT, 6_000_000_000),
     "felter": Preset(12, 60, 500_000, 2, 200_000_000, 200_000_000, FULL, 6_000_000_000, 12, STUDY),
     "full": Preset(40, 240, 500_000, 6, 1_200_000_000, 1_200_000_000, FULL, 10_000_000_000),
@@ -139,6 +141,7 @@ class Plan:
     command: str | None = None
     benchmarks: str | None = None  # the path that --pytest names, as it is in the arms
     time_budget_s: float | None = None
+    fewest_boots: int = 1  # are measured even where the time budget is too short for them
     second_cpu: int | None = None  # for workloads that need two
     working_directory: Path = field(default_factory=Path.cwd)
     limits: Limits = NO_LIMITS  # of every session
@@ -190,6 +193,11 @@ def looks_for(boots: int) -> tuple[int, int, int]:
     """
     first = max(FEWEST_AT_A_LOOK, boots // 2)
     return first, 2 * first, 4 * first
+
+
+def automatic_budget_s(arms: int) -> float:
+    """What a quick run over whatever can run here may take: the more environments, the longer, but nobody chose them."""
+    return 90.0 + 15.0 * max(0, arms - 5)
 
 
 def within(preset: Preset, time_budget_s: float, boots: int) -> Preset:

@@ -11,7 +11,16 @@ import pytest
 from vprobe.errors import RunError
 from vprobe.measure.engine import measure
 from vprobe.measure.fingerprint import host_facts
-from vprobe.measure.plan import PRESETS, Plan, choose_environments, looks_for, make_arms, make_tasks, select
+from vprobe.measure.plan import (
+    PRESETS,
+    Plan,
+    automatic_budget_s,
+    choose_environments,
+    looks_for,
+    make_arms,
+    make_tasks,
+    select,
+)
 from vprobe.model import Run
 from vprobe.probe import probe_host
 
@@ -76,3 +85,15 @@ def test_a_resumed_run_looks_at_the_same_boots(tmp_path: Path) -> None:
     run = measure(small_plan(), probe, output, resume=True, still_open=still_open)
     assert seen == [(0,), (0, 1), (0,), (0, 1)]
     assert (boots_of(run, "cpu.integer_chain"), boots_of(run, "cpu.zlib")) == ([0], [0, 1, 2])
+
+
+def test_a_time_budget_ends_a_run_after_the_fewest_boots(tmp_path: Path) -> None:
+    """A run that is late from the start measures as many boots as an interval needs, and none beyond them."""
+    plan = small_plan()
+    plan = replace(plan, looks=(), preset=replace(plan.preset, boots=4), time_budget_s=0.001, fewest_boots=2)
+    assert boots_of(measure(plan, probe_host().document(), tmp_path / "run.json"), "cpu.zlib") == [0, 1]
+
+
+def test_more_environments_get_more_time() -> None:
+    """A quick run over all environments may take 90 s for up to five arms and 15 s for each further one."""
+    assert [automatic_budget_s(arms) for arms in (2, 5, 6, 15)] == [90, 90, 105, 240]
