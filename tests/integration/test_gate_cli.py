@@ -8,7 +8,6 @@ import json
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -337,9 +336,11 @@ def test_large_runs_are_judged_in_time_and_memory(tmp_path: Path) -> None:
     path = tmp_path / "large.json"
     written(path, boots=20, rounds=100, arms=arms, workloads=[f"cpu.w{n}" for n in range(100)])
     assert path.stat().st_size < 100e6
-    began = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     words = [sys.executable, "-m", "vprobe", "gate", str(path), "--rule", "*@*<=5%"]
     done = subprocess.run(words, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - began < 10
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1 << 20  # KiB
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # of the processor: what the machine does beside it is not the gate's time
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10
+    assert after.ru_maxrss < 1 << 20  # KiB
