@@ -72,13 +72,17 @@ def test_a_machine_begins_anew_in_its_memory() -> None:
 
 def test_guest_memory_is_mapped_from_the_start() -> None:
     """The first pass over the memory costs what the second does: no block pays for faults of nested paging."""
-    with _native.MicroVM(16 * MIB) as vm:
-        passes = [vm.run("triad", 0, 16 * MIB // 192 - 64)[0] for _ in range(3)]
-        vm.discard(0, 16 * MIB)
-        vm.run("triad", 0, 1)
-        faulting = vm.run("triad", 0, 16 * MIB // 192 - 64)[0]
-    assert passes[0] < 3 * min(passes[1:])
-    assert faulting > 3 * min(passes)
+    first, later, faulting = [], [], []
+    for _ in range(5):  # the least of five: other work on the machine only adds to a time
+        with _native.MicroVM(16 * MIB) as vm:
+            passes = [vm.run("triad", 0, 16 * MIB // 192 - 64)[0] for _ in range(3)]
+            vm.discard(0, 16 * MIB)
+            vm.run("triad", 0, 1)
+            faulting.append(vm.run("triad", 0, 16 * MIB // 192 - 64)[0])
+        first.append(passes[0])
+        later += passes[1:]
+    assert min(first) < 3 * min(later)
+    assert min(faulting) > 3 * min(later)
 
 
 @pytest.mark.parametrize("page_bytes", [4096, 2 * MIB])
