@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pytest
+
 DOCKERD = shutil.which("dockerd") if os.geteuid() == 0 else None
 """None where there is none to start."""
 PATIENCE_S = 15.0
@@ -49,6 +51,17 @@ def serving() -> Iterator[str]:
             yield host
         for path in set(Path("/sys/fs/cgroup").glob("**/docker")) - cgroups:
             path.rmdir()
+
+
+@contextlib.contextmanager
+def preferred() -> Iterator[None]:
+    """Within the block Docker's clients talk to such a daemon, where there is one to start."""
+    if DOCKERD is None:
+        yield
+        return
+    with serving() as host, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOCKER_HOST", host)
+        yield
 
 
 @contextlib.contextmanager

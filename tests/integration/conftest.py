@@ -24,9 +24,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def private_docker() -> Iterator[None]:
     """A Docker daemon of the tests' own, where there is one to start; the user's is left alone."""
-    if docker_server.DOCKERD is None:
-        yield
-        return
-    with docker_server.serving() as host, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DOCKER_HOST", host)
+    with docker_server.preferred():
         yield

@@ -58,11 +58,7 @@ os.execvpe(sys.argv[3], sys.argv[3:], given["variables"])
 @pytest.fixture(scope="module", autouse=True)
 def private_docker() -> Iterator[None]:
     """A daemon of the test's own."""
-    if docker_server.DOCKERD is None:
-        yield
-        return
-    with docker_server.serving() as host, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DOCKER_HOST", host)
+    with docker_server.preferred():
         yield
 
 
