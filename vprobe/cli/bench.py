@@ -196,7 +196,9 @@ def make_plan(options: Options, seed: int, command_line: tuple[str, ...], consol
     arms = planning.make_arms(chosen, variants)
     budget_s, fewest_boots = options.time_budget, 1
     if preset.hurries and names == ["auto"] and options.boots is None and budget_s is None and not looks:
-        budget_s, fewest_boots = planning.automatic_budget_s(len(arms)), planning.FEWEST_BOOTS
+        from vprobe.analysis.estimate import minimum_boots  # noqa: PLC0415 - brings numpy along, which is needed at the end
+
+        budget_s, fewest_boots = planning.automatic_budget_s(len(arms)), minimum_boots()
     own = [planning.command_task(options.own)] if has_command else []
     own += [planning.benchmarks_task(benchmarks)] if benchmarks else []
     second_cpu = cpus[1] if len(cpus) > 1 else max(os.sched_getaffinity(0) - {cpus[0]}, default=None)

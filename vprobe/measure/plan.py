@@ -40,7 +40,6 @@ BASE, CONTROL = "bare", "bare-aa"
 
 
 FEWEST_AT_A_LOOK = 9
-FEWEST_BOOTS = 6  # with fewer, no interval of the signed-rank distribution has 95 %
 
 
 @dataclass(frozen=True)
