@@ -9,12 +9,13 @@ LINTED := $(SOURCE) $(wildcard tests/oracles/*.c)
 RUN    ?= vprobe-run.json
 REPORT ?= report.html
 ORACLES ?= oracles.json
+STUDY  ?= study.json
 FUZZ_MINUTES ?= 60
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
 LABS   := lab-amdv lab-identities lab-vtx lab-xen
 
-.PHONY: help bench test engines lab $(LABS) lint types wheel oracles validate-engine validate-guest validate-kvm \
+.PHONY: help bench test engines lab $(LABS) lint types wheel oracles study validate-engine validate-guest validate-kvm \
 	validate-lifecycle validate-statistics fuzz clean
 
 help: ## say what there is
@@ -56,6 +57,11 @@ oracles: $(VENV)/.installed-dev ## hold the workloads against the programs that 
 	@tests/install-oracles
 	$(PIP) install --editable '.[oracles]'
 	PYTHONPATH=tests $(BIN)/python -m oracles -o $(ORACLES) $(foreach row,$(ROW),--row '$(row)')
+
+study: $(VENV)/.installed-dev ## measure the table of Felter et al. (ISPASS 2015), into study.json and docs/suites.md: eight minutes, alone
+	$(BIN)/vprobe guest prepare --yes
+	$(BIN)/vprobe bench --env bare,runc,kvm,qemu-tcg --preset felter --boots 6 -o $(STUDY)
+	$(BIN)/python tests/validation/documents.py --study $(STUDY)
 
 validate-engine: $(VENV)/.installed-dev ## prove the measuring engine on this machine: half an hour, alone
 	$(BIN)/pytest -m validation tests/validation/test_engine.py -s

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -66,3 +70,18 @@ def test_the_command_writes_what_the_report_reads(tmp_path: Path, capsys: pytest
     assert "DISAGREES" in capsys.readouterr().out
     assert json.loads(output.read_text())["schema"] == oracles.SCHEMA
     assert [row.agrees for row in oracles.load(output).rows] == [False]
+
+
+def test_sigterm_removes_what_was_made(tmp_path: Path) -> None:
+    """The compiled programs and the scratch directory lie in the temporary directory, and are gone when it has ended."""
+    words = [sys.executable, "-m", "oracles", "-o", tmp_path / "oracles.json", "--row", "memory.chase[64MiB]"]
+    variables = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(words, env=variables, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 30
+        while not list(tmp_path.glob("vprobe-oracles-*/oracle")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(30) == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []

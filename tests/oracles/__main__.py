@@ -7,6 +7,7 @@ import fnmatch
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -92,4 +93,6 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    # Unwind, so that what was started ends and what was made is removed.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.exit(main(sys.argv[1:]))

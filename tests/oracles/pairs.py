@@ -46,6 +46,11 @@ def over(ours: Figure, blocks: int) -> Figure:
     return lambda: statistics.fmean(ours() for _ in range(blocks))
 
 
+def median_of(ours: Figure, blocks: int) -> Figure:
+    """The median of so many of our blocks, to stand against a program that tells the median of values as long as they are."""
+    return lambda: statistics.median(ours() for _ in range(blocks))
+
+
 def around(ours: Figure, theirs: Figure, blocks: int = 10) -> Pair:
     """A run of a program that takes its time, with our blocks before and after it."""
     before = [ours() for _ in range(blocks)]

@@ -70,7 +70,8 @@ class Preset:
 
 STUDY = (
     *("cpu.xz", "cpu.dgemm[*", "memory.copy", "memory.scale", "memory.add", "memory.triad", "memory.random_access"),
-    *("network.*", "storage.*", "applications.redis[*", "applications.sqlite"),
+    *("network.*", "storage.random_*", "storage.sequential_*", "storage.fsync"),
+    *("applications.redis[*", "applications.sqlite"),
     # and the mechanisms by which the ratios are explained
     *("memory.tlb_reach[8192*", "memory.chase[64MiB*", "memory.first_touch", "system.getpid", "system.page_fault"),
     *("system.pipe_round_trip", "system.futex_round_trip", "timers.wake_up", "exits.out", "exits.hypercall"),
