@@ -15,6 +15,7 @@ static PyMethodDef functions[] = {
     {"spawn_futex_echo", native_spawn_futex_echo, METH_NOARGS, "spawn_futex_echo() -> pid"},
     {"wake_up_latencies", native_wake_up_latencies, METH_VARARGS,
      "wake_up_latencies(period_ns, count) -> [ns]"},
+    {"echo", native_echo, METH_VARARGS, "echo(descriptor): give back what comes until the other side closes"},
     {"spawn_echo", native_spawn_echo, METH_NOARGS, "spawn_echo() -> (pid, write to, read from)"},
     {"time_microvm", native_time_microvm, METH_VARARGS, "time_microvm(operation, repetitions) -> ns"},
     {NULL, NULL, 0, NULL},

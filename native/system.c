@@ -20,16 +20,30 @@ static void close_pipe(int ends[2]) {
     close(ends[1]);
 }
 
-/* Runs in the child of a process that may have threads: async-signal-safe calls only, no return. */
-static _Noreturn void echo_bytes(int in, int out) {
-    char byte;
+enum { ECHO_BYTES = 64 };
+
+/* Until the other side has closed. Runs in the child of a process that may have threads, too:
+ * async-signal-safe calls only. */
+static void echo_bytes(int in, int out) {
+    char bytes[ECHO_BYTES];
     for (;;) {
-        ssize_t got = read(in, &byte, 1);
+        ssize_t got = read(in, bytes, sizeof bytes);
         if (got == -1 && errno == EINTR)
             continue;
-        if (got != 1 || write(out, &byte, 1) != 1)
-            _exit(0);
+        if (got <= 0 || write(out, bytes, (size_t)got) != got)
+            return;
     }
+}
+
+PyObject *native_echo(PyObject *module, PyObject *args) {
+    (void)module;
+    int descriptor;
+    if (!PyArg_ParseTuple(args, "i:echo", &descriptor))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS;
+    echo_bytes(descriptor, descriptor);
+    Py_END_ALLOW_THREADS;
+    Py_RETURN_NONE;
 }
 
 /* The child holds no descriptor but its two, so that it can neither keep another process's pipe open nor miss
@@ -62,6 +76,7 @@ static _Noreturn void become_echo(const struct echo *echo, bool watch_parent, pi
         _exit(1);
     close_from(2);
     echo_bytes(0, 1);
+    _exit(0);
 }
 
 static int start_echo(struct echo *echo, struct failure *failure) {

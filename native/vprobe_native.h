@@ -40,6 +40,7 @@ PyObject *native_monotonic_ns(PyObject *module, PyObject *args);
 PyObject *native_calibrate_tsc(PyObject *module, PyObject *args);
 PyObject *native_kernels(PyObject *module, PyObject *args);
 PyObject *native_kernel_code_hash(PyObject *module, PyObject *args);
+PyObject *native_echo(PyObject *module, PyObject *args);
 PyObject *native_spawn_echo(PyObject *module, PyObject *args);
 PyObject *native_spawn_futex_echo(PyObject *module, PyObject *args);
 PyObject *native_wake_up_latencies(PyObject *module, PyObject *args);

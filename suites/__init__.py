@@ -14,7 +14,7 @@ from typing import Any
 SUITES = ("cpu", "memory", "system", "timers", "storage", "network", "exits", "applications", "lifecycle")
 """Modules of this package that declare workloads, in the order in which they are shown."""
 
-SUITE_VERSION = "4"
+SUITE_VERSION = "5"
 """Raised whenever a workload changes what it does: runs of different suite versions are not compared."""
 
 PLACES = frozenset({"storage", "network"})

@@ -151,6 +151,9 @@ class KernelHost:
 
 # --- system.c ----------------------------------------------------------------------------------------------------------
 
+def echo(descriptor: int, /) -> None:
+    """Give back what comes from a socket, up to 64 bytes at a time, until the other side has closed; signals do not end it."""
+
 def spawn_echo() -> tuple[int, int, int]:
     """A child process that echoes single bytes: (pid, descriptor to write to, descriptor to read from).
 

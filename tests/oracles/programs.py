@@ -56,9 +56,11 @@ def _directory() -> tempfile.TemporaryDirectory[str]:
 @functools.cache
 def compiled(source: str) -> Path:
     """A stand-alone C program of this directory. -O3 with unrolling, as STREAM is built; it shares no code with the package."""
-    program = Path(_directory().name) / Path(source).stem
+    directory = _directory().name
+    program = Path(directory) / Path(source).stem
     command = ["cc", "-O3", "-funroll-loops", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(SOURCES / source)]
-    subprocess.run(command, check=True, timeout=TIMEOUT_S)
+    # The compiler's own files go with the directory, however it ends.
+    subprocess.run(command, check=True, timeout=TIMEOUT_S, env={**os.environ, "TMPDIR": directory})
     return program
 
 
