@@ -21,13 +21,14 @@ class ProgramError(Exception):
 
 
 def pinned(cpu: int, command: Sequence[str | Path]) -> list[str]:
-    """A command on that CPU, at the priority of our side (vprobe.measure.priority): it is to lead a session of its own.
+    """A command on that CPU, scheduled as our side is: at its priority (vprobe.measure.priority), and not as a batch process,
+    which the controller is and which waking up does not let run at once. It is to lead a session of its own.
 
     Where the kernel balances sessions (sched(7), autogroup), niceness counts only among the processes of one.
     """
     same_priority = f'echo {NICENESS} >/proc/self/autogroup; renice -n {NICENESS} $$ >/dev/null; exec "$@"'
     raised = ["sh", "-c", same_priority, "sh"] if os.geteuid() == 0 and AUTOGROUP.exists() else []
-    return ["taskset", "-c", str(cpu), *raised, *map(str, command)]
+    return ["chrt", "--other", "0", "taskset", "-c", str(cpu), *raised, *map(str, command)]
 
 
 def run(command: Sequence[str | Path], cpu: int, **words: str) -> str:
