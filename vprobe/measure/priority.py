@@ -8,12 +8,18 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import psutil
 
+from vprobe.environments import cgroups
+from vprobe.environments.process import CONTAINER_PREFIX
+
 NICENESS = -15
 """29 times the weight of a process of niceness 0 (sched_prio_to_weight in kernel/sched/core.c): 97 % of a contended CPU."""
+
+WEIGHTS = {"cpu.shares": 29154, "cpu.weight": 2847}
+"""The same of a control group, whose weight is 1024 in v1 (sched-design-CFS.rst) and 100 in v2 (cgroup-v2.rst) otherwise."""
 
 MAX_BYTES = 1 << 16
 
@@ -21,21 +27,37 @@ MAX_BYTES = 1 << 16
 def raise_priority(leaders: Sequence[int]) -> bool:
     """Raise the priority of the sessions that these processes lead, of all or of none; whether it was done.
 
-    Of none where it is not allowed, where a session's processes cannot be found (an engine's daemon started them), or where
-    they live in different control groups of the CPU: there the groups' weights count and the niceness of their members does
-    not, so that raising it would favour some arms.
+    Of none where it is not allowed, or where a session's processes cannot be found (an engine's daemon started them).
+
+    Between control groups of the CPU the groups' weights count and the niceness of their members does not. A group that is a
+    session's own and lies just below vprobe's competes with the processes in that, and gets the weight of one that is raised;
+    of groups elsewhere that cannot be said, and raising some would favour them.
     """
     trees = _trees(leaders)
     everybody = [pid for tree in trees for pid in tree]
-    groups = {cpu_group(pid) for pid in everybody}
-    if any(len(tree) < 2 for tree in trees) or len(groups) != 1 or None in groups:
+    own = cpu_group(os.getpid())
+    weights = [_weight(group, own) for group in {cpu_group(pid) for pid in everybody} - {own}]
+    if any(len(tree) < 2 for tree in trees) or own is None or None in weights:
         return False
     try:
+        for weight in filter(None, weights):
+            weight.write_text(str(WEIGHTS[weight.name]))
         for pid in everybody:
             _raise(pid)
-    except PermissionError:
+    except OSError:
         return False
     return True
+
+
+def _weight(group: str | None, own: str | None) -> Path | None:
+    """The file with the weight of a session's own group, if it lies just below this process's; else None."""
+    path = PurePosixPath(group or "/")
+    if not path.name.startswith(CONTAINER_PREFIX) or str(path.parent) != own:
+        return None
+    by_name = {name: one.own for one in cgroups.hierarchies() for name in one.name.split(",")}
+    directory = by_name.get("cpu", by_name.get(""))
+    files = [directory / path.name / name for name in WEIGHTS] if directory else []
+    return next(filter(Path.exists, files), None)
 
 
 @contextlib.contextmanager

@@ -6,12 +6,15 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
+from vprobe.environments import cgroups
+from vprobe.environments.process import CONTAINER_PREFIX
 from vprobe.measure import priority
-from vprobe.measure.priority import NICENESS, cpu_group, raise_priority, raised
+from vprobe.measure.priority import NICENESS, WEIGHTS, cpu_group, raise_priority, raised
 from vprobe.measure.sessions import controller_beside
 
 
@@ -49,12 +52,34 @@ def test_all_are_raised_alike(trees: list[subprocess.Popen[bytes]]) -> None:
 def test_none_is_raised_where_one_cannot_be(
     trees: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A session whose processes another daemon started, or that lives in a control group of its own, leaves all as they are."""
+    """A session whose processes another daemon started, or that lives in a control group elsewhere, leaves all as they are."""
     before = niceness(trees)
     assert not raise_priority([trees[0].pid, psutil.Process(trees[1].pid).children()[0].pid])
     monkeypatch.setattr(priority, "cpu_group", lambda pid: "/a" if pid == trees[0].pid else "/b")
     assert not raise_priority([one.pid for one in trees])
     assert niceness(trees) == before
+
+
+@pytest.mark.root
+def test_a_group_of_a_sessions_own_gets_the_weight_of_the_others(trees: list[subprocess.Popen[bytes]]) -> None:
+    """A session in a control group that was made for it is raised by its group, as the others are by their niceness."""
+    names = {name: one.own for one in cgroups.hierarchies() for name in one.name.split(",")}
+    group = names.get("cpu", Path("/nonexistent")) / f"{CONTAINER_PREFIX}test-{os.getpid()}"
+    if not os.access(group.parent, os.W_OK):
+        pytest.skip("there is no cgroup v1 of the CPU that could be written to")
+    home = group.parent / "cgroup.procs"
+    everybody = [trees[0].pid, psutil.Process(trees[0].pid).children()[0].pid]
+    group.mkdir()
+    try:
+        for pid in everybody:
+            (group / "cgroup.procs").write_text(str(pid))
+        assert raise_priority([one.pid for one in trees])
+        assert (group / "cpu.shares").read_text().strip() == str(WEIGHTS["cpu.shares"])
+        assert niceness(trees) == {NICENESS}
+    finally:
+        for pid in everybody:
+            home.write_text(str(pid))
+        group.rmdir()
 
 
 def test_the_group_of_the_cpu_is_read() -> None:
