@@ -234,15 +234,15 @@ class Engine:
         lifecycle = task.name in whole_sessions.GROUPS
         self.observer.waits_for(f"sessions to start and stop, for {task.name}" if lifecycle else task.name)
         this.wake_only(() if lifecycle else [arm.name for arm in self._arms(task)])
-        watch = Watch.begin(self.plan.cpus[0], canary_channel, CANARY_HANDLE)
+        visit = self._block_visit
         if lifecycle:
-            self._lifecycle_visit(this, task, number, watch)
+            visit = self._lifecycle_visit
         elif task.name == COMMAND:
-            self._command_visit(this, task, number, watch)
+            visit = self._command_visit
         elif task.name == BENCHMARKS:
-            self._benchmarks_visit(this, task, number, watch)
-        else:
-            self._block_visit(this, task, number, watch)
+            visit = self._benchmarks_visit
+        with contextlib.nullcontext() if lifecycle else controller_beside(self.plan.cpus):
+            visit(this, task, number, Watch.begin(self.plan.cpus[0], canary_channel, CANARY_HANDLE))
 
     def _block_visit(self, this: Boot, task: Task, number: int, watch: Watch) -> None:
         handle = CANARY_HANDLE + 1
@@ -255,10 +255,9 @@ class Engine:
         self.skipped += skipped
         arms = tuple(arm for arm in arms if arm.name in ready)
         if arms:
-            with controller_beside(self.plan.cpus):
-                sizes = self._sizes(this, task, arms, handle)
-                rows, orders = self._orders(task.name, number, arms, self.rounds[task.name])
-                columns = run_rounds(this, handle, orders, sizes, {arm.name: arm.work_factor for arm in arms})
+            sizes = self._sizes(this, task, arms, handle)
+            rows, orders = self._orders(task.name, number, arms, self.rounds[task.name])
+            columns = run_rounds(this, handle, orders, sizes, {arm.name: arm.work_factor for arm in arms})
         noise = watch.end(release(this, ready, handle))
         if arms:
             samples = {arm: column.samples(task) for arm, column in columns.items()}
@@ -281,22 +280,20 @@ class Engine:
     def _command_visit(self, this: Boot, task: Task, number: int, watch: Watch) -> None:
         arms = self._arms(task)
         commands = whole_sessions.commands_by_arm(arms, self.plan.command)
-        with controller_beside(self.plan.cpus):
-            first, rounds = whole_sessions.command_rounds(this, commands, self.plan.preset.command_budget_ns)
-            rounds = self.rounds.setdefault(task.name, rounds)
-            rows, orders = self._orders(task.name, number, arms, rounds)
-            samples = whole_sessions.measure_command(this, commands, orders, first)
+        first, rounds = whole_sessions.command_rounds(this, commands, self.plan.preset.command_budget_ns)
+        rounds = self.rounds.setdefault(task.name, rounds)
+        rows, orders = self._orders(task.name, number, arms, rounds)
+        samples = whole_sessions.measure_command(this, commands, orders, first)
         self._append(finished(task, number, this.cpu, rows, watch.end(None), samples))
 
     def _benchmarks_visit(self, this: Boot, task: Task, number: int, watch: Watch) -> None:
         arms, path = self._arms(task), self.plan.benchmarks or ""
-        with controller_beside(self.plan.cpus):
-            first = {arm.name: benchmarks.run_benchmarks(this, arm.name, path) for arm in arms}
-            spent_ns = sum(one.whole.ns for one in first.values())
-            rounds = whole_sessions.rounds_within(spent_ns, self.plan.preset.command_budget_ns)
-            rounds = self.rounds.setdefault(task.name, rounds)
-            rows, orders = self._orders(task.name, number, arms, rounds)
-            samples, skipped = benchmarks.measure_benchmarks(this, path, orders, first)
+        first = {arm.name: benchmarks.run_benchmarks(this, arm.name, path) for arm in arms}
+        spent_ns = sum(one.whole.ns for one in first.values())
+        rounds = whole_sessions.rounds_within(spent_ns, self.plan.preset.command_budget_ns)
+        rounds = self.rounds.setdefault(task.name, rounds)
+        rows, orders = self._orders(task.name, number, arms, rounds)
+        samples, skipped = benchmarks.measure_benchmarks(this, path, orders, first)
         noise, done = watch.end(None), self.journal.finished(number)
         for name in [name for name in samples if name not in (*done, BENCHMARKS)] + [BENCHMARKS]:
             # The whole comes last: only with it the visit is done, and what lacks is measured when the run is resumed.

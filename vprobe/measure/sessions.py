@@ -290,7 +290,7 @@ def end_all(sessions: Sequence[Session]) -> None:
 
 @contextlib.contextmanager
 def controller_beside(cpus: tuple[int, ...]) -> Iterator[None]:
-    """Keep this process on the measured CPUs while blocks run.
+    """Keep this process on the measured CPUs while a visit lasts.
 
     It sleeps through every block, so it takes nothing from one; and a message to a process on the same CPU costs a context
     switch, where one to another CPU costs an interrupt and, in a guest, the exits of an idle processor: 40-75 us a round
