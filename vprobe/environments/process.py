@@ -217,10 +217,9 @@ class ProcessSession:
             before_ns = time.monotonic_ns()
             try:
                 self._end(before_ns)
-            except Exception:
-                raise
-            except BaseException:
-                self._end(before_ns)
+            except BaseException as error:
+                if not isinstance(error, Exception):  # interrupted, which is no failure of its own
+                    self._end(before_ns)
                 raise
         assert self._stop_ns is not None
         return self._stop_ns
