@@ -79,7 +79,7 @@ STUDY = (
 """What the preset felter measures: the workloads of W. Felter et al., ISPASS 2015, as far as there are any here."""
 
 PRESETS: Mapping[str, Preset] = {
-    "quick": Preset(9, 240, 400_000, 1, 250_000_000, 1_000_000_000, QUICK, 4_500_000_000, 9, hurries=True),
+    "quick": Preset(9, 240, 400_000, 1, 250_000_000, 1_000_000_000, QUICK, 6_000_000_000, 9, hurries=True),
     "default": Preset(20, 240, 500_000, 2, 110_000_000, 2_000_000_000, DEFAULT, 6_000_000_000),
     "felter": Preset(12, 60, 500_000, 2, 200_000_000, 200_000_000, FULL, 6_000_000_000, 12, STUDY),
     "full": Preset(40, 240, 500_000, 6, 1_200_000_000, 1_200_000_000, FULL, 10_000_000_000),

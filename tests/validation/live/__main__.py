@@ -44,10 +44,8 @@ POWER_WORKLOADS = {"quick": ("cpu.integer_chain", loop_agent.NAME), "default": (
 EFFECTS = {
     "quick": {"0": 1.0, "1": 1.01, "2": 1.02, "5": 1.05, "10": 1.10},
     "default": {"0": 1.0, "1": 1.01, "2": 1.02},
-    "commands": {"0": 1.0, "2": 1.02, "5": 1.05},
+    "commands": {"0": 1.0, "5": 1.05},
 }
-COMMAND_VISIT_NS = 3_000_000_000
-"""Less than a quick run's, so that there can be more sessions."""
 PEER_FACTORS = (1.0, 1.05)
 AA_ROUNDS = 40
 
@@ -64,13 +62,14 @@ def aa() -> Row:
     return {"verdict": report.verdict.value, "failed": failed, "low_above_1": single, "seconds": seconds}
 
 
-def shared_by_heads(name: str) -> Preset:
+def shared_by_heads(preset: Preset, heads: int) -> Preset:
     """A preset whose visits give each of the arms here what a session of base, control and one head would give it."""
-    preset, share = PRESETS[name], (2 + len(EFFECTS[name])) / 3
+    share = (2 + heads) / 3
     return replace(
         preset,
         visit_budget_ns=round(preset.visit_budget_ns * share),
         boot_budget_ns=round(preset.boot_budget_ns * share),
+        command_budget_ns=round(preset.command_budget_ns * share),
     )
 
 
@@ -78,7 +77,7 @@ def power(preset: str) -> Row:
     """A session of base and heads that do 0 to 10 % more work: what the gate says after 6, 9, 12 … boots."""
     boots = [count for count in (6, 9, 12, 16, 20) if count <= PRESETS[preset].boots]
     effects = EFFECTS[preset]
-    run, seconds = sessions.session(shared_by_heads(preset), POWER_WORKLOADS[preset], effects)
+    run, seconds = sessions.session(shared_by_heads(PRESETS[preset], len(effects)), POWER_WORKLOADS[preset], effects)
     return judged_by_boots(run, effects, boots, seconds)
 
 
@@ -86,16 +85,15 @@ def judged_by_boots(run: Run, effects: Mapping[str, float], boots: Sequence[int]
     """What the gate says of each head, had the session ended after so many boots."""
     found = {name: {str(count): sessions.verdicts(run, name, count) for count in boots} for name in effects}
     ratios = {name: sessions.ratios(run, name) for name in effects}
-    return {"found": found, "ratios": ratios, "seconds": seconds, "own_s": sessions.own_seconds(run, "2")}
+    return {"found": found, "ratios": ratios, "seconds": seconds, "own_s": sessions.own_seconds(run, "0")}
 
 
 def commands() -> Row:
-    """A session of commands that do 0 to 5 % more work, of 9 boots."""
+    """A quick session of commands that do no more work as a whole, and 5 % more."""
     effects = EFFECTS["commands"]
     words = {sessions.BASE: peers.command(1.0)} | {name: peers.command(one) for name, one in effects.items()}
-    preset = replace(PRESETS["quick"], command_budget_ns=COMMAND_VISIT_NS)
-    run, seconds = sessions.session(preset, (), effects, words)
-    return judged_by_boots(run, effects, (6, 9), seconds)
+    run, seconds = sessions.session(shared_by_heads(PRESETS["quick"], len(effects)), (), effects, words)
+    return judged_by_boots(run, effects, (6, 9), seconds) | {"command_s": peers.command_s()}
 
 
 def one_peer(done: list[Row]) -> Row:

@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,22 +19,22 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from vprobe.measure.plan import PRESETS, within
+from vprobe.analysis.estimate import minimum_boots
+from vprobe.measure.plan import COMMAND, PRESETS, within
 from vprobe.measure.priority import NICENESS
 
 from . import loop_agent, sessions
 
 LOOP = 4_000
 COMMAND_LOOP = 300_000
+CALIBRATION_NS = 2_000_000_000
+"""For finding out what the command takes."""
 TOTAL_S = 5.0
 """What a verdict takes on a quiet machine, whichever tool gives it."""
 PYTEST_S = 0.7
 """Of it, for each start of pytest."""
 PYPERF_SHORT = ("-p", "2", "-l", "256", "-w", "1")
 """Two processes; loops and warm-ups as it finds them by itself here, in more time than a verdict has."""
-FEWEST_BOOTS = 6
-"""As few as can give an interval, for so short a time."""
-
 LOOP_FILE = Path(__file__).with_name("loop.py")
 LOOP_SOURCE = LOOP_FILE.read_text().partition("if __name__")[0]
 
@@ -76,23 +75,31 @@ def pytest_benchmark(factor: float, directory: Path) -> bool:
     return failed
 
 
-def command(factor: float) -> str:
-    """The loop as a command, of which the interpreter's start is a sixth."""
-    return f"{sys.executable} -I -S {LOOP_FILE} {round(COMMAND_LOOP * factor)}"
+def looping(iterations: int) -> str:
+    """The loop as a command."""
+    return f"{sys.executable} -I -S {LOOP_FILE} {iterations}"
 
 
 @functools.cache
-def command_s() -> float:
-    """What one run of the command takes."""
-    began_s = time.monotonic()
-    for _ in range(10):
-        quiet(command(1.0).split(), Path.cwd())
-    return (time.monotonic() - began_s) / 10
+def command_s() -> tuple[float, float]:
+    """What the command takes, and what of it is the interpreter's start: the shortest of runs in turn, in vprobe's own way."""
+    preset = replace(PRESETS["quick"], boots=1, command_budget_ns=CALIBRATION_NS)
+    words = {sessions.BASE: looping(COMMAND_LOOP), "start": looping(0)}
+    run, _ = sessions.session(preset, (), {"start": 1.0}, words)
+    samples = run.visits[0].samples
+    whole_ns, start_ns = (min(samples[arm].values) for arm in ("bare/base", "bare/start"))
+    return whole_ns / 1e9, start_ns / 1e9
+
+
+def command(factor: float) -> str:
+    """The command with so many times the work of the whole: the loop has all of what is more, since the start stays as it is."""
+    whole_s, start_s = command_s()
+    return looping(round(COMMAND_LOOP * (1 + (factor - 1) * whole_s / (whole_s - start_s))))
 
 
 def hyperfine(factor: float, directory: Path) -> bool:
     """hyperfine, and the Welch test of its own scripts at 5 %."""
-    runs = max(3, round(TOTAL_S / 2 / command_s()))
+    runs = max(3, round(TOTAL_S / 2 / command_s()[0]))
     words = ["hyperfine", "--style=none", "-N", "--warmup=2", f"--runs={runs}", "--export-json=out.json"]
     done = quiet([*words, command(1.0), command(factor)], directory)
     assert done.returncode == 0, done.stderr
@@ -152,9 +159,9 @@ def bootstrap(factor: float, directory: Path) -> bool:
 
 
 def vprobe_blocks(factor: float, directory: Path) -> bool:
-    """vprobe: the loop in blocks, and the gate at the limit 0 %."""
+    """vprobe: the loop in blocks, in as few boots as can give an interval, and the gate at the limit 0 %."""
     del directory
-    preset = replace(PRESETS["quick"], boots=FEWEST_BOOTS)
+    preset = replace(PRESETS["quick"], boots=minimum_boots())
     run, _ = sessions.session(preset, [loop_agent.NAME], {"head": factor})
     return sessions.fails(sessions.verdicts(run, "head")[loop_agent.NAME])
 
@@ -162,9 +169,10 @@ def vprobe_blocks(factor: float, directory: Path) -> bool:
 def vprobe_command(factor: float, directory: Path) -> bool:
     """vprobe --command: the commands that hyperfine runs, and the gate at the limit 0 %."""
     del directory
-    preset = within(replace(PRESETS["quick"], boots=FEWEST_BOOTS), TOTAL_S, FEWEST_BOOTS)
+    boots = minimum_boots()
+    preset = within(replace(PRESETS["quick"], boots=boots), TOTAL_S, boots)
     run, _ = sessions.session(preset, [], {"head": factor}, {"base": command(1.0), "head": command(factor)})
-    return sessions.fails(sessions.verdicts(run, "head")["command.run"])
+    return sessions.fails(sessions.verdicts(run, "head")[COMMAND])
 
 
 TOOLS: dict[str, Callable[[float, Path], bool]] = {
