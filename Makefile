@@ -64,7 +64,7 @@ study: $(VENV)/.installed-dev ## measure the table of Felter et al. (ISPASS 2015
 	$(BIN)/python tests/validation/documents.py --study $(STUDY)
 
 validate-engine: $(VENV)/.installed-dev ## prove the measuring engine on this machine: half an hour, alone
-	$(BIN)/pytest -m validation tests/validation/test_engine.py -s
+	$(BIN)/pytest -m validation tests/validation/test_engine.py tests/integration/test_microvm.py -s
 
 validate-guest: $(VENV)/.installed-dev ## hold guests to all promises, reach one by SSH, and race virtme-ng: ten minutes, alone
 	$(BIN)/pytest -m validation tests/integration tests/validation/test_ssh_guest.py

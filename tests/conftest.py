@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,6 +17,9 @@ from vprobe.errors import VprobeError
 # Wall-clock limits of single examples fail on a machine that others use, too.
 settings.register_profile("vprobe", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("vprobe")
+
+# A shell starts what runs in its background with SIGINT ignored, and all that the tests start would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 IN_CI = os.environ.get("CI") == "true"
 

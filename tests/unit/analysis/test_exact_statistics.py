@@ -248,6 +248,7 @@ def test_midranks_are_those_of_scipy(values: list[int]) -> None:
     assert (doubled_midranks(array) == 2 * stats.rankdata(array)).all()
 
 
+@settings(max_examples=20)  # statsmodels takes a tenth of a second for each
 @given(values=st.lists(st.floats(0, 1), min_size=1, max_size=25))
 def test_holm_is_that_of_statsmodels(values: list[float]) -> None:
     """Adjusted p values agree, in the order in which they were given."""
