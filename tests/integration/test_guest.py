@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -167,20 +168,33 @@ def test_disk_network_and_second_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.root
-def test_a_killed_run_leaves_neither_disk_nor_tap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGKILL of vprobe while its guest has both: QEMU, the other end of the tap, namespace and files go by themselves."""
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.validation)])
+def test_a_run_that_is_cut_short_leaves_neither_disk_nor_tap(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kill -9 or Ctrl-C while the guest has both: QEMU, the other end of the tap, namespace, mounts and files go."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     command = bench_command("--env", "bare,qemu-tcg", "-o", str(tmp_path / "run.json"))
+    before = devices_and_mounts()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             wait_for(lambda: any("tap,id=link" in line for line in processes_of(temporary).values()))
             assert any(f"{peer.__file__} " in line and " tap" in line for line in processes_of(temporary).values())
             assert list(temporary.rglob("disk-s-*"))
+            process.send_signal(number)
+            assert process.wait(30) == {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130}[number]
         finally:
             process.kill()
     wait_for(lambda: not processes_of(temporary) and not list(temporary.iterdir()))
+    assert devices_and_mounts() == before
+
+
+def devices_and_mounts() -> tuple[str, str]:
+    """The network devices and the mounts that this process sees, without their counters."""
+    devices = " ".join(line.partition(":")[0] for line in Path("/proc/net/dev").read_text().splitlines())
+    return devices, Path("/proc/self/mountinfo").read_text()
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -208,7 +222,7 @@ def test_a_hang_shows_the_consoles_last_lines(monkeypatch: pytest.MonkeyPatch) -
     silent = ("/bin/sh", "-c", "echo waiting for Godot > /dev/console; sleep 1000")
     monkeypatch.setattr(guest, "Program", lambda device, _, *rest: initramfs.Program(device, silent, *rest))
     with (
-        pytest.raises(RunError, match=r"no answer within 12 s \(QEMU: running, busy \d+% of the time\): .*Godot"),
+        pytest.raises(RunError, match=r"no answer within 12 s.* \(QEMU: running, busy \d+% of the time\): .*Godot"),
         agent(tcg()),
     ):
         pass

@@ -162,6 +162,9 @@ class Session(Protocol):
     def condition(self) -> str:
         """What can be told of it from outside while it does not answer; "" for nothing."""
 
+    def waited_s(self) -> float:
+        """For how long it could have run so far and others had the CPUs; 0 where nobody counts that."""
+
     def freeze(self) -> None:
         """Make the environment quiet while others are measured; does nothing where there is no means."""
 

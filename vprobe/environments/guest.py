@@ -22,7 +22,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -142,13 +142,20 @@ class GuestSession(process.ProcessSession):
         busy = (self._cpu_ns() - cpu_ns) / (time.monotonic_ns() - before_ns)
         return f"QEMU: {state}, busy {busy:.0%} of the time"
 
+    def waited_s(self) -> float:
+        """Of the thread that waited longest: a virtual CPU's."""
+        return max((waited_ns for _, waited_ns in self._threads()), default=0) / 1e9
+
     def _cpu_ns(self) -> int:
-        """CPU time of QEMU so far, 0 where it is gone (proc_pid_schedstat(5) of every thread)."""
-        total = 0
+        """CPU time of QEMU so far, 0 where it is gone."""
+        return sum(cpu_ns for cpu_ns, _ in self._threads())
+
+    def _threads(self) -> Iterator[tuple[int, int]]:
+        """ns on a CPU and ns ready to be on one, of every thread of QEMU (sched-stats.rst of the kernel's documentation)."""
         for thread in Path(f"/proc/{self.engine_pid}/task").glob("*/schedstat"):
             with contextlib.suppress(OSError):
-                total += int(thread.read_text(encoding="ascii").split()[0])
-        return total
+                cpu, waited, _ = thread.read_text(encoding="ascii").split()
+                yield int(cpu), int(waited)
 
     def freeze(self) -> None:
         """Pause the virtual CPUs."""

@@ -153,6 +153,10 @@ class ProcessSession:
         """Nothing: its processes are there for all to see."""
         return ""
 
+    def waited_s(self) -> float:
+        """Nobody counts it."""
+        return 0.0
+
     def phases(self, answered_ns: int, agent_ns: int, clock: Mapping[str, int]) -> dict[str, int]:
         """The engine's share, with the interpreter's start, and the agent's."""
         del clock  # the host's own

@@ -17,6 +17,8 @@ from vprobe.measure.protocol import BlockReply, Hello, Reply
 MAX_ANSWER_BYTES = 64 * 1024
 PING_TIMEOUT_S = 10
 LAST_WORDS_S = 1.0
+LEAST_S = 0.1
+"""Of more time for a session that others have kept from the CPUs."""
 
 R = TypeVar("R", bound=Reply)
 
@@ -31,7 +33,8 @@ class UnsupportedHereError(Exception):
 class Channel:
     """Requests to one agent. Raises RunError when the agent dies, is silent for too long, or says what it may not.
 
-    Times are those of a usual machine; one that is slower, such as a nested guest in emulation, gets more.
+    Times are those of a usual machine; one that is slower, such as a nested guest in emulation, gets more. A first message is
+    waited for longer by as much as others have kept the session from the CPUs.
     """
 
     def __init__(self, session: Session, name: str) -> None:
@@ -43,10 +46,11 @@ class Channel:
         self._poll.register(self._from_agent, select.POLLIN)
         self._pending = b""
         self._id = 0
+        self._waited_s = 0.0
 
     def hello(self, timeout_s: float) -> tuple[Hello, int]:
         """The agent's first message, and the CLOCK_MONOTONIC ns at which it was here."""
-        line = self._line(timeout_s)
+        line = self._line(timeout_s, patient=True)
         arrived_ns = time.monotonic_ns()
         try:
             return msgspec.json.decode(line, type=Hello), arrived_ns
@@ -74,6 +78,7 @@ class Channel:
 
     def renew(self) -> None:
         """Have the agent executed anew; its first message is the next that comes."""
+        self._waited_s = self._session.waited_s()
         self._send(b'{"op":"renew"}\n')
 
     def block(self, handle: int, warm: int, iterations: int, timeout_s: float) -> tuple[BlockReply, int]:
@@ -115,14 +120,20 @@ class Channel:
         except BrokenPipeError:
             raise self._broken("the agent is gone") from None
 
-    def _line(self, timeout_s: float) -> bytes:
-        deadline = 0.0
+    def _line(self, timeout_s: float, *, patient: bool = False) -> bytes:
+        deadline, added_s = 0.0, 0.0
         while b"\n" not in self._pending:
             now = time.monotonic()
             deadline = deadline or now + timeout_s * slowness()
             if not self._poll.poll(max(0.0, deadline - now) * 1000):
+                if patient and (more_s := self._waited_since_s()) > LEAST_S:
+                    deadline, added_s = deadline + more_s, added_s + more_s
+                    continue
                 condition = self._session.condition()
-                raise self._broken(f"no answer within {timeout_s:g} s" + (f" ({condition})" if condition else ""))
+                waited = f" and {added_s:.1f} s in which others had the CPUs" if added_s else ""
+                raise self._broken(
+                    f"no answer within {timeout_s:g} s{waited}" + (f" ({condition})" if condition else "")
+                )
             chunk = os.read(self._from_agent, MAX_ANSWER_BYTES)
             if not chunk:
                 raise self._broken("the agent ended")
@@ -131,6 +142,11 @@ class Channel:
                 raise self._broken("an answer is longer than 64 KiB")
         line, _, self._pending = self._pending.partition(b"\n")
         return line
+
+    def _waited_since_s(self) -> float:
+        """How long others have kept the session from the CPUs since this was asked last."""
+        before_s, self._waited_s = self._waited_s, self._session.waited_s()
+        return self._waited_s - before_s
 
     def _last_words(self) -> str:
         """What it wrote to standard error; on a busy machine that comes a little later than the end of its answers."""

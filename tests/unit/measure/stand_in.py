@@ -13,7 +13,9 @@ from vprobe.model import VirtClass
 
 
 class StandInSession:
-    """The agent over two pipes."""
+    """The agent over two pipes. `waits_s`: what waited_s() says, one after the other, the last for ever."""
+
+    waits_s: Sequence[float] = (0.0,)
 
     def __init__(self, argv: tuple[str, ...], launch: Launch) -> None:
         self.launched_ns = time.monotonic_ns()
@@ -40,6 +42,11 @@ class StandInSession:
     def phases(self, answered_ns: int, agent_ns: int, clock: Mapping[str, int]) -> dict[str, int]:
         """One phase."""
         return {"engine_ns": answered_ns - self.launched_ns}
+
+    def waited_s(self) -> float:
+        """The next."""
+        now_s, self.waits_s = self.waits_s[0], self.waits_s[1:] or self.waits_s
+        return now_s
 
     def condition(self) -> str:
         """Nothing."""

@@ -94,6 +94,21 @@ def test_an_agent_that_misbehaves_ends_the_run_with_one_line(tmp_path: Path, pro
         channel.hello(1.5)
 
 
+GREETS_LATE = 'import time; time.sleep(1); print(\'{"hello":1,"pid":5,"agent_ns":1,"native":true,"evidence":{}}\')'
+
+
+def test_time_in_which_others_had_the_cpus_does_not_count(tmp_path: Path) -> None:
+    """A first message that comes late for that reason is waited for; one that never comes, no longer than that."""
+    session, channel = talk(tmp_path, sys.executable, "-c", GREETS_LATE)
+    with session:
+        session.waits_s = (5.0,)
+        assert channel.hello(0.2)[0].pid == 5
+    session, channel = talk(tmp_path, sys.executable, "-c", "import time; time.sleep(30)")
+    with session, pytest.raises(RunError, match=r"no answer within 0\.2 s and 0\.6 s in which others had the CPUs "):
+        session.waits_s = (0.4, 0.6)
+        channel.hello(0.2)
+
+
 def test_a_request_that_is_no_json_is_answered_and_survived(tmp_path: Path) -> None:
     """The agent does not die of nonsense, and says that it was nonsense."""
     session, channel = talk(tmp_path)
