@@ -169,11 +169,11 @@ class TestRefusals:
     def test_nobody_listens(self, server: ssh_server.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """No server on that port."""
         self.configure(server, tmp_path, monkeypatch, f"Port {ssh_server.free_port()}")
-        assert self.verdict().reason == "connection: Connection refused"
+        assert self.verdict().reason == "no connection: Connection refused"
 
     def test_no_such_host(self, server: ssh_server.Server) -> None:
         """A name that does not resolve: exit code 5, before anything is measured."""
-        assert self.verdict("ssh:nowhere.invalid").reason.startswith("name: ")
+        assert self.verdict("ssh:nowhere.invalid").reason.startswith("unknown host: ")
         done = bench(server, "--env", "ssh:nowhere.invalid")
         assert done.returncode == 5
         assert len(done.stderr.splitlines()) == 1

@@ -118,9 +118,9 @@ def unreachable(said: str) -> Unavailable:
         )
     if "Is the docker daemon running" in said:
         own = ", also to a rootless daemon of your own" if os.geteuid() else ""
-        return Unavailable(
-            "no Docker daemon answers", f"as root: systemctl start docker; or set DOCKER_HOST{own}", ("docker.io",)
-        )
+        packages = () if trial.find("dockerd") else ("docker.io",)  # the client alone is installed
+        remedy = f"as root: systemctl start docker; or set DOCKER_HOST{own}"
+        return Unavailable("no Docker daemon answers", remedy, packages)
     return Unavailable(said or "the Docker daemon does not answer", "see 'docker info'")
 
 

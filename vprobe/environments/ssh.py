@@ -51,7 +51,7 @@ def take(size):
     while len(data) < size:
         chunk = os.read(0, size - len(data))
         if not chunk:
-            sys.exit("vprobe ssh: connection: it ended early")
+            sys.exit("vprobe ssh: no connection: it ended early")
         data += chunk
     return data
 memory = os.memfd_create("vprobe-agent", 0)
@@ -66,8 +66,8 @@ main(archive, base64.b64decode(sys.argv[2]).decode())
 REMEDIES = {
     "host key": "connect once with 'ssh {host}' and compare the key, so that known_hosts has it",
     "permission denied": "make a key that needs no password work: ssh-copy-id {host}, ssh-add",
-    "connection": "see 'ssh -v {host}'; start sshd there, or name the port in ~/.ssh/config",
-    "name": "name a host that resolves, or give it a HostName in ~/.ssh/config",
+    "no connection": "see 'ssh -v {host}'; start sshd there, or name the port in ~/.ssh/config",
+    "unknown host": "name a host that resolves, or give it a HostName in ~/.ssh/config",
     "configuration": "see ssh_config(5)",
     "python": "install Python 3.9 or newer there, as python3",
 }

@@ -127,18 +127,18 @@ def reason(error: Exception) -> str:
     if isinstance(error, asyncssh.PermissionDenied):
         return f"permission denied: {error.reason}"
     if isinstance(error, asyncssh.DisconnectError):
-        return f"connection: {error.reason}"
+        return f"no connection: {error.reason}"
     if isinstance(error, (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, asyncssh.ConfigParseError, ValueError)):
         return f"configuration: {error}"
     if isinstance(error, TimeoutError):
-        return f"connection: no answer within {CONNECT_TIMEOUT_S:.0f} s"
+        return f"no connection: no answer within {CONNECT_TIMEOUT_S:.0f} s"
     if isinstance(error, socket.gaierror):
-        return f"name: {error.strerror}"
+        return f"unknown host: {error.strerror}"
     if isinstance(error, OSError) and error.filename:
         return f"configuration: {error.filename}: {error.strerror}"
     if isinstance(error, OSError):
-        return f"connection: {os.strerror(error.errno) if error.errno else error}"
-    return f"connection: {error}"
+        return f"no connection: {os.strerror(error.errno) if error.errno else error}"
+    return f"no connection: {error}"
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vprobe.environments import Available, Launch, Session, Unavailable, kvm, namespaces, oci, trial
+from vprobe.environments import Available, Launch, Session, Unavailable, docker, kvm, namespaces, oci, trial
 from vprobe.environments.survey import survey
 from vprobe.errors import RunError
 from vprobe.model import VirtClass
@@ -139,3 +139,16 @@ def test_version_is_bounded_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     program.write_text("#!/bin/sh\nexec sleep 20\n")
     program.chmod(0o755)
     assert trial.version(str(program)) == ""
+
+
+@pytest.mark.parametrize(("installed", "packages"), [(True, ()), (False, ("docker.io",))])
+def test_a_docker_daemon_that_does_not_run(
+    installed: bool, packages: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package is named only where it would bring something: with the client alone, not where the daemon is installed."""
+    if installed:
+        (tmp_path / "dockerd").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(trial, "SEARCH_PATH", "")
+    found = docker.unreachable("Cannot connect to the Docker daemon. Is the docker daemon running?")
+    assert (found.reason, found.packages) == ("no Docker daemon answers", packages)
