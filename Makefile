@@ -13,7 +13,7 @@ STUDY  ?= study.json
 FUZZ_MINUTES ?= 60
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
-LABS   := lab-amdv lab-identities lab-vtx lab-xen
+LABS   := lab-amdv lab-cgroups lab-identities lab-vtx lab-xen
 
 .PHONY: help bench test engines lab $(LABS) lint types wheel oracles study validate-engine validate-guest validate-kvm \
 	validate-lifecycle validate-statistics fuzz clean
@@ -33,7 +33,7 @@ test: engines $(VENV)/.installed-dev lint types ## install what the tests need, 
 engines:
 	@tests/install-engines
 
-lab: ## prove the probe and the guests on virtual machines with AMD-V, VT-x and Xen (docs/labs.md): half an hour
+lab: ## prove the probe and the guests on virtual machines with AMD-V, VT-x, Xen and cgroup v2 (docs/labs.md): half an hour
 $(LABS): ## the benches of one subject; BENCH=NAME one of them, RECORD=1 keeps what they read
 
 lab $(LABS): $(VENV)/.installed-dev

@@ -52,6 +52,31 @@ gzip -f $OUT/run.json
 """
 
 
+HUGE_PAGES = 160
+HUGE = f"""
+load irqbypass; load kvm; load ccp; load kvm_amd nested=0
+echo {HUGE_PAGES} > /proc/sys/vm/nr_hugepages
+probe kvm; tools kvm
+step guest on huge pages
+$PYTHON $LAB/lab/hugepages.py > $OUT/hugepages.json
+"""
+LEAST_USED = 32
+"""Huge pages that a guest which answers has at least touched: 64 MiB."""
+
+
+def huge(answer: Answer) -> Problems:
+    """The nested guest got all of the huge pages and answered from them; all were free again after it."""
+    said = json.loads(answer.text("hugepages.json") or "{}")
+    if "trouble" in said or not said:
+        return [said.get("trouble") or f"no guest was tried: {answer.text('errors').strip()[-1500:]}"]
+    wanted = {"before": HUGE_PAGES, "after": HUGE_PAGES, "bytes": HUGE_PAGES << 21}
+    problems = [
+        f"{name} is {said[name]} and should be {value}" for name, value in wanted.items() if said[name] != value
+    ]
+    used = said["before"] - said["while"]
+    return problems + ([] if used >= LEAST_USED else [f"the guest answered with {used} huge pages in use"])
+
+
 def measured(answer: Answer) -> Problems:
     """Every environment gave samples, the nested guest showed that it is one, and the report was written."""
     try:
@@ -94,6 +119,15 @@ BENCHES = (
         script=MEASURE,
         modules=KVM,
         check=measured,
+        views={"kvm": Row(reason=FIRMWARE_LOCK, kvm="usable", backend="kvm_amd", **HERE)},
+    ),
+    Bench(
+        name="amdv-hugepages",
+        about="a nested Linux guest on KVM whose memory are huge pages",
+        machine=Qemu(memory_mib=2048, limit_s=600),
+        script=HUGE,
+        modules=KVM,
+        check=huge,
         views={"kvm": Row(reason=FIRMWARE_LOCK, kvm="usable", backend="kvm_amd", **HERE)},
     ),
 )
