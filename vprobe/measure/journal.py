@@ -113,7 +113,7 @@ class Journal:
         data += b"\n"
         while data:
             data = data[os.write(self._file, data) :]
-        os.fsync(self._file)
+        os.fdatasync(self._file)  # with the size, and without the times of the file, which take as long again
 
 
 def part_of(output: Path) -> Path:
