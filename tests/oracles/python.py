@@ -14,35 +14,29 @@ from oracles.bench import Bench
 from oracles.pairs import Pair, Row, alternate, median_of
 from oracles.programs import run
 
-BLOCKS, BLOCK_NS, ROUNDS = 10, 5_000_000, 4
+BLOCKS, BLOCK_NS, ROUNDS = 10, 5_000_000, 2
 
 IMPORTS = "from vprobe.suites.cpu import generated_text"
 
 
-def pyperf(setup: str, statement: str, cpu: int) -> float:
-    """ns of a statement: the median of the values of one worker process, all of them about as long as BLOCKS of our blocks."""
+def pyperf(setup: str, statement: str, cpu: int, loops: int) -> float:
+    """ns of a statement: the median of as many values of one worker process as BLOCKS, each of so many loops."""
     with tempfile.TemporaryDirectory(prefix="vprobe-pyperf-") as directory:
         output = Path(directory) / "values.json"
-        options = [
-            "--processes=1",
-            "--warmups=1",
-            f"--values={BLOCKS}",
-            "--min-time=0.005",
-            f"--affinity={cpu}",
-            "--quiet",
-        ]
+        extent = ["--processes=1", "--warmups=1", f"--values={BLOCKS}", f"--loops={loops}"]
+        options = [*extent, f"--affinity={cpu}", "--quiet"]
         run([sys.executable, "-m", "pyperf", "timeit", *options, "-o", output, "-s", setup, statement], cpu)
         runs = json.loads(output.read_text())["benchmarks"][0]["runs"]
     return 1e9 * statistics.median(value for one in runs for value in one.get("values", ()))
 
 
 def against_pyperf(name: str, setup: str, statement: str) -> Callable[[Bench, int], Iterator[Pair]]:
-    """Our blocks and runs of pyperf by turns: short ones, since the CPU's speed changes between seconds."""
+    """Our blocks and runs of pyperf by turns, with equally many loops: short ones, since the CPU's speed changes in seconds."""
 
     def pairs(bench: Bench, count: int) -> Iterator[Pair]:
         for number in range(count):
             with bench.prepared(name, BLOCK_NS, seed=number + 1) as ours:
-                theirs = functools.partial(pyperf, f"{IMPORTS}; {setup}", statement, bench.cpu)
+                theirs = functools.partial(pyperf, f"{IMPORTS}; {setup}", statement, bench.cpu, ours.size.timed)
                 yield alternate(median_of(ours, BLOCKS), theirs, ROUNDS)
 
     return pairs
