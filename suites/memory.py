@@ -84,14 +84,14 @@ def copy(facts: HostFacts) -> KernelCall:
     return KernelCall("copy", memory_bytes=STREAM_BYTES, bytes_per_iteration=8 * 16)
 
 
-@workload("memory.scale", unit="B/s", better="higher")
+@workload("memory.scale", unit="B/s", better="higher", level=FULL)
 def scale(facts: HostFacts) -> KernelCall:
     """STREAM scale, b[i] = s * c[i]; 16 bytes an element."""
     del facts
     return KernelCall("scale", memory_bytes=STREAM_BYTES, bytes_per_iteration=8 * 16)
 
 
-@workload("memory.add", unit="B/s", better="higher")
+@workload("memory.add", unit="B/s", better="higher", level=FULL)
 def add(facts: HostFacts) -> KernelCall:
     """STREAM add, c[i] = a[i] + b[i]; 24 bytes an element."""
     del facts
