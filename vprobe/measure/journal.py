@@ -1,8 +1,9 @@
-"""The journal of a run: a header line, then one line per finished visit, each on disk before the next one starts."""
+"""The journal of a run: a header line, then one line per finished visit, each on disk before the next one is written."""
 
 from __future__ import annotations
 
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -42,6 +43,8 @@ class Journal:
         self.lines = list(lines)
         self._header = header
         self._file: int | None = None
+        self._disk = ThreadPoolExecutor(1)
+        self._on_disk: Future[None] = Future()
 
     @classmethod
     def create(cls, output: Path, plan: str, run: Run) -> Journal:
@@ -79,7 +82,7 @@ class Journal:
         return {line.workload for line in self.lines if line.boot == boot}
 
     def append(self, line: Line) -> None:
-        """Put a finished visit on disk."""
+        """Write a finished visit, which gets to the disk while the next one is made ready."""
         try:
             self._append(msgspec.json.encode(line))
         except OSError as error:
@@ -101,19 +104,22 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; the journal stays."""
+        self._disk.shutdown()
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
     def _open(self) -> None:
         self._file = os.open(self.part, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._on_disk = self._disk.submit(os.fdatasync, self._file)
 
     def _append(self, data: bytes) -> None:
         assert self._file is not None
+        self._on_disk.result()
         data += b"\n"
         while data:
             data = data[os.write(self._file, data) :]
-        os.fdatasync(self._file)  # with the size, and without the times of the file, which take as long again
+        self._on_disk = self._disk.submit(os.fdatasync, self._file)
 
 
 def part_of(output: Path) -> Path:
