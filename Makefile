@@ -53,7 +53,7 @@ types: $(VENV)/.installed-dev ## mypy, on the package as the wheel lays it out
 wheel: $(VENV)/.installed-dev ## build the wheel and run the command from an empty environment, away from the source
 	tests/check-wheel $(abspath $(BIN)/python)
 
-oracles: $(VENV)/.installed-dev ## hold the workloads against the programs that people trust for them, into oracles.json: a quarter of an hour, alone
+oracles: $(VENV)/.installed-dev ## hold the workloads against the programs that people trust for them, into oracles.json: 18 minutes, alone
 	@tests/install-oracles
 	$(PIP) install --editable '.[oracles]'
 	PYTHONPATH=tests $(BIN)/python -m oracles -o $(ORACLES) $(foreach row,$(ROW),--row '$(row)')
