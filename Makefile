@@ -76,7 +76,7 @@ validate-kvm: $(VENV)/.installed-dev ## prove Linux guests on KVM, on a machine 
 	$(PIP) install virtme-ng
 	$(BIN)/python tests/validation/kvm_guest.py
 
-validate-lifecycle: $(VENV)/.installed-dev ## prove the start times of containers against hyperfine: five minutes, alone
+validate-lifecycle: $(VENV)/.installed-dev ## prove the start times of containers against hyperfine: a quarter of an hour, alone
 	$(BIN)/pytest -m validation tests/validation/test_lifecycle.py -s
 
 validate-statistics: $(VENV)/.installed-dev ## prove the statistics on recorded noise, and fill in docs/statistics.md: a quarter of an hour
