@@ -60,7 +60,7 @@ oracles: $(VENV)/.installed-dev ## hold the workloads against the programs that 
 
 study: $(VENV)/.installed-dev ## measure the table of Felter et al. (ISPASS 2015), into study.json and docs/suites.md: eight minutes, alone
 	$(BIN)/vprobe guest prepare --yes
-	$(BIN)/vprobe bench --env bare,runc,kvm,qemu-tcg --preset felter --boots 6 -o $(STUDY)
+	$(BIN)/vprobe bench --env bare,runc,kvm,qemu-tcg --preset felter --boots 10 -o $(STUDY)
 	$(BIN)/python tests/validation/documents.py --study $(STUDY)
 
 validate-engine: $(VENV)/.installed-dev ## prove the measuring engine on this machine: half an hour, alone
