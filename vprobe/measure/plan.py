@@ -93,7 +93,7 @@ REASONS = {
     STORAGE: "has no part of the scratch directory: its storage would be memory, or another file system's",
     "two_cpus": "needs two virtual CPUs; {environment} has one",
     NETWORK: "has no network of its own that a veth pair or a tap could lead to",
-    "microvm": "measures leaving a micro-VM; {environment} is none",
+    "microvm": "measures leaving a micro-VM, which this is not",
 }
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from synthetic import synthetic_run
 
 from vprobe.analysis import compare, numbers
-from vprobe.analysis.exporters import escape
+from vprobe.analysis.exporters import escape, layout
 from vprobe.analysis.exporters.csv import csv_text
 from vprobe.analysis.exporters.gate_text import print_gate, worst_first
 from vprobe.analysis.exporters.github import annotation_lines, step_summary
@@ -25,7 +25,7 @@ from vprobe.analysis.exporters.openmetrics import openmetrics_text
 from vprobe.analysis.exporters.table import print_table
 from vprobe.analysis.gate import gate
 from vprobe.analysis.rules import parse_rule
-from vprobe.model import GateReport, GateVerdict, RuleResult, Run, Skipped
+from vprobe.model import GateReport, GateVerdict, RuleResult, Run, Skipped, Verdict
 
 replace = msgspec.structs.replace
 HOSTILE = '=cmd|"x"!A1\x1b[31m\n::error::x | </testcase> <img src=x> `a` @octocat \u202e"\\ #1 https://evil.example'
@@ -125,6 +125,31 @@ def test_table_of_many_arms_keeps_its_numbers(width: int) -> None:
     text = rendered(synthetic_run(boots=6, rounds=4, arms=arms, workloads=["cpu.zlib"]), width)
     assert max(len(line) for line in text.splitlines()) <= width
     assert len(re.findall(r"\d\.\d{3} (±\d+\.\d %|\[\d\.\d{3}, \d\.\d{3}\]) [▲▼=?≠]", text)) == 8
+
+
+def test_reasons_that_many_rows_share_are_told_once() -> None:
+    """One line for all rows too noisy to tell, with the span of what they can show; one for all that no arm could measure."""
+    compared = compare(synthetic_run(boots=6, rounds=4))
+    rows = tuple(
+        replace(compared.comparisons[0], workload=workload, arm=arm, verdict=Verdict.INCONCLUSIVE, reason=reason)
+        for workload, arm, reason in (
+            ("cpu.zlib", "runc", "9 boots show 10 % up; at 95 %"),
+            ("cpu.zlib", "crun", "9 boots show 2.5 % up; at 95 %"),
+            ("cpu.xz", "runc", "9 boots show 3.0 % up; at 95 %"),
+            ("cpu.xz", "crun", "9 boots drift"),
+        )
+    )
+    assert layout.reasons(replace(compared, comparisons=rows)) == [
+        "cpu.zlib @ runc, cpu.zlib @ crun, cpu.xz @ runc: 9 boots show 2.5 to 10 % up; at 95 %",
+        "cpu.xz @ crun: 9 boots drift",
+    ]
+    skipped = tuple(
+        Skipped(arm, f"exits.{what}", "is no micro-VM")
+        for arm in ("bare", "runc")
+        for what in ("out", "in", "mmio", "halt")
+    )
+    run = replace(synthetic_run(boots=6, rounds=4), skipped=skipped)
+    assert layout.skips(run) == ["exits.out, exits.in, exits.mmio and 1 more @ bare, runc: is no micro-VM"]
 
 
 def test_brackets_of_workloads_are_not_markup() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ GLYPHS = {
     Verdict.INCOMPARABLE: "≠",
 }
 ESTIMATES = "With nothing to compare with: the median of one operation, and its 95 % interval over boots."
+PERCENTAGE = re.compile(r"\d+(?:\.\d+)?(?= %)")
 LEGEND = "▲ slower   ▼ faster   = same, inside margin or noise floor   ? inconclusive   ≠ incomparable"
 
 
@@ -120,22 +122,32 @@ def floor_sentence(comparisons: Comparisons) -> str:
 
 
 def reasons(comparisons: Comparisons) -> list[str]:
-    """Why rows say nothing, equal reasons together."""
-    found: dict[str, list[str]] = {}
+    """Why rows say nothing; reasons that differ in a percentage alone are one, with what it spans."""
+    found: dict[tuple[str, ...], list[Comparison]] = {}
     for row in comparisons.comparisons:
         if row.reason and row.verdict in (None, Verdict.INCONCLUSIVE, Verdict.INCOMPARABLE):
-            found.setdefault(row.reason, []).append(f"{row.workload} @ {row.arm}")
-    return [f"{_listed(rows)}: {reason}" for reason, rows in found.items()]
+            found.setdefault(tuple(PERCENTAGE.split(row.reason)), []).append(row)
+    return [
+        f"{_rows([(row.workload, row.arm) for row in rows])}: {_spanned([row.reason for row in rows])}"
+        for rows in found.values()
+    ]
+
+
+def _spanned(texts: Sequence[str]) -> str:
+    """The one text of several that differ in percentages alone: 2.2 % and 45 % become 2.2 to 45 %."""
+    columns = zip(*(PERCENTAGE.findall(text) for text in texts), strict=True)
+    ends = [(min(column, key=float), max(column, key=float)) for column in columns]
+    spans = iter(low if float(low) == float(high) else f"{low} to {high}" for low, high in ends)
+    return PERCENTAGE.sub(lambda _: next(spans), texts[0])
 
 
 def skips(run: Run) -> list[str]:
     """What was not measured and why, equal reasons together; the control, which is bare again, is passed over."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[tuple[str, str]]] = {}
     for skip in run.skipped:
-        if skip.arm == CONTROL:
-            continue
-        found.setdefault(skip.reason, []).append(f"{skip.workload} @ {skip.arm}")
-    return [f"{_listed(names)}: {reason}" for reason, names in found.items()]
+        if skip.arm != CONTROL:
+            found.setdefault(skip.reason, []).append((skip.workload, skip.arm))
+    return [f"{_rows(rows)}: {reason}" for reason, rows in found.items()]
 
 
 def host(run: Run) -> str:
@@ -154,6 +166,14 @@ def host(run: Run) -> str:
 def _mapping(document: dict[str, Any], name: str) -> dict[str, Any]:
     found = document.get(name)
     return found if isinstance(found, dict) else {}
+
+
+def _rows(rows: Sequence[tuple[str, str]]) -> str:
+    """Pairs of workload and arm; where it is every workload in every arm, each of them once."""
+    workloads, arms = (list(dict.fromkeys(names)) for names in zip(*rows, strict=True))
+    if len(rows) == len(workloads) * len(arms):
+        return f"{_listed(workloads)} @ {_listed(arms)}"
+    return _listed([f"{workload} @ {arm}" for workload, arm in rows])
 
 
 def _listed(names: Sequence[str], most: int = 3) -> str:
