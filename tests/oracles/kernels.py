@@ -53,8 +53,10 @@ def stream(loop: str) -> Row:
 def stress_stream(bench: Bench) -> str:
     """What stress-ng tells of its own STREAM, all four loops together: it sizes its arrays itself, and is shown only."""
     told = run(["stress-ng", "--stream", "1", "--timeout", "8", "--log-file", "/dev/stdout"], bench.cpu)
-    found = re.search(r"memory rate: ([\d.]+) (\w+)/sec", told)
-    return f"stress-ng --stream 1: {found[1]} {found[2]}/s" if found else "stress-ng told nothing"
+    found = re.search(r"memory rate: ([\d.]+) MB read/sec, ([\d.]+) MB write/sec", told)
+    return (
+        f"stress-ng --stream 1: {found[1]} MB/s read and {found[2]} MB/s written" if found else "stress-ng told nothing"
+    )
 
 
 ROWS = (
