@@ -48,8 +48,9 @@ def against_pyperf(name: str, setup: str, statement: str) -> Callable[[Bench, in
 
 SHA256 = ("import hashlib; data = generated_text(16384); digest = hashlib.sha256", "digest(data).digest()")
 ZLIB = (
-    "import zlib; data = generated_text(4096); z = zlib.compressobj(6); deflate, flush = z.compress, z.flush",
-    "deflate(data); flush(zlib.Z_FULL_FLUSH)",
+    "import itertools, zlib; text = generated_text(1 << 17); z = zlib.compressobj(6); deflate, flush = z.compress, z.flush; "
+    "pieces = itertools.cycle([text[at : at + 4096] for at in range(0, 1 << 17, 4096)])",
+    "deflate(next(pieces)); flush(zlib.Z_FULL_FLUSH)",
 )
 
 ROWS = (

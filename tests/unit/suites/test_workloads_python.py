@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import lzma
 import os
 import shutil
@@ -31,6 +32,19 @@ def test_generated_text_compresses_as_prose_does() -> None:
     assert text == cpu.generated_text(1 << 16)
     assert 0.2 < len(zlib.compress(text)) / len(text) < 0.5
     assert 0.2 < len(lzma.compress(text)) / len(text) < 0.5
+
+
+def test_pieces_of_text_go_round_from_any_of_them() -> None:
+    """All of the text comes up, piece by piece, before the first comes again; not every process begins with the same."""
+    text = cpu.generated_text(cpu.PIECES_BYTES)
+    count = len(text) // 4096
+    firsts = set()
+    for _ in range(8):
+        pieces = list(itertools.islice(cpu.pieces_of_text(4096), count + 1))
+        first = text.index(pieces[0])
+        assert b"".join(pieces) == text[first:] + text[:first] + pieces[0]
+        firsts.add(first)
+    assert len(firsts) > 1
 
 
 def test_programs_compute_what_is_known() -> None:
