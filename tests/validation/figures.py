@@ -18,6 +18,7 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, outside of pytest
 
+from validation.documents import put
 from validation.sessions import Recorded, Session, draw, recorded_noise
 
 from vprobe.analysis.estimate import estimate
@@ -27,9 +28,6 @@ from vprobe.analysis.rules import parse_rule
 from vprobe.model import GateReport, GateVerdict, Run
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "statistics.md"
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
-ENGINE_BEGIN, ENGINE_END = "<!-- engine figures: begin -->", "<!-- engine figures: end -->"
-LIVE_BEGIN, LIVE_END = "<!-- live figures: begin -->", "<!-- live figures: end -->"
 ALPHA = 0.05
 
 
@@ -273,12 +271,9 @@ def all_figures() -> Iterator[Figure]:
     yield dependence(recorded)
 
 
-def write_between(begin: str, end: str, figures: Sequence[Figure]) -> None:
-    """Replace what stands between two markers of the document."""
-    text = DOCUMENT.read_text()
-    head, rest = text.split(begin)
-    tail = rest.split(end)[1]
-    DOCUMENT.write_text(head + begin + "\n\n" + "\n".join(one.markdown() for one in figures) + "\n" + end + tail)
+def write(name: str, figures: Sequence[Figure]) -> None:
+    """Replace what stands between the document's markers of that name."""
+    put(DOCUMENT, name, "\n".join(one.markdown() for one in figures))
 
 
 def main() -> int:
@@ -288,7 +283,7 @@ def main() -> int:
         print(figure.markdown(), flush=True)
         figures.append(figure)
     if "--write" in sys.argv[1:]:
-        write_between(BEGIN, END, figures)
+        write("figures", figures)
     misses = [miss for figure in figures for miss in figure.misses]
     for miss in misses:
         print(f"MISSED: {miss}", file=sys.stderr)

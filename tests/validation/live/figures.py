@@ -6,9 +6,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from validation.figures import ENGINE_BEGIN, ENGINE_END, Figure, write_between
-from validation.figures import LIVE_BEGIN as BEGIN
-from validation.figures import LIVE_END as END
+from validation.figures import Figure
+from validation.figures import write as write_figures
 
 from vprobe.measure.plan import CONTROL
 
@@ -161,13 +160,13 @@ def engine_figures(rows: dict[str, list[Row]]) -> Iterator[Figure]:
 
 def show(rows: dict[str, list[Row]], *, write: bool) -> int:
     """Print the figures, and put them into the document; 1 where one misses. Of what was not measured the old ones stay."""
-    sections = {(BEGIN, END): list(figures(rows)), (ENGINE_BEGIN, ENGINE_END): list(engine_figures(rows))}
+    sections = {"live figures": list(figures(rows)), "engine figures": list(engine_figures(rows))}
     found = [figure for section in sections.values() for figure in section]
     for figure in found:
         print(figure.markdown())
-    for (begin, end), section in sections.items():
+    for name, section in sections.items():
         if write and section:
-            write_between(begin, end, section)
+            write_figures(name, section)
     misses = [miss for figure in found for miss in figure.misses]
     for miss in misses:
         print(f"MISSED: {miss}")
