@@ -17,7 +17,7 @@ from oracles.programs import run
 
 BLOCKS, BLOCK_NS, ROUNDS = 10, 5_000_000, 2
 
-IMPORTS = "from vprobe.suites.cpu import generated_text"
+IMPORTS = "from vprobe.suites.cpu import generated_text, pieces_of_text"
 
 
 def pyperf(setup: str, statement: str, cpu: int, loops: int) -> float:
@@ -48,8 +48,7 @@ def against_pyperf(name: str, setup: str, statement: str) -> Callable[[Bench, in
 
 SHA256 = ("import hashlib; data = generated_text(16384); digest = hashlib.sha256", "digest(data).digest()")
 ZLIB = (
-    "import itertools, zlib; text = generated_text(1 << 17); z = zlib.compressobj(6); deflate, flush = z.compress, z.flush; "
-    "pieces = itertools.cycle([text[at : at + 4096] for at in range(0, 1 << 17, 4096)])",
+    "import zlib; pieces = pieces_of_text(4096); z = zlib.compressobj(6); deflate, flush = z.compress, z.flush",
     "deflate(next(pieces)); flush(zlib.Z_FULL_FLUSH)",
 )
 

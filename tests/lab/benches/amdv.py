@@ -15,6 +15,7 @@ FIRMWARE_LOCK = "VM_CR does not disable SVM"
 NOT_READ = "firmware lock not read: MSR 0xc0010114: "
 UNDER = {"layers": "qemu (full-software)", "role": "guest"}
 HERE = {"amdv": "present", "controls": 3, **UNDER}
+USABLE = Row(reason=FIRMWARE_LOCK, kvm="usable", backend="kvm_amd", **HERE)
 
 STATES = f"""
 load irqbypass; load kvm; load ccp
@@ -106,10 +107,10 @@ BENCHES = (
         },
         views={
             "bare": Row(reason=FIRMWARE_LOCK, **HERE),
-            "kvm": Row(reason=FIRMWARE_LOCK, kvm="usable", backend="kvm_amd", **HERE),
+            "kvm": USABLE,
             "user": Row(reason=NOT_READ + "EACCES", kvm="unknown", backend="kvm_amd", **HERE),
             "no-msr": Row(reason=NOT_READ + "ENOENT", kvm="usable", backend="kvm_amd", **HERE),
-            "nested": Row(reason=FIRMWARE_LOCK, kvm="usable", backend="kvm_amd", **HERE),
+            "nested": USABLE,
         },
     ),
     Bench(
@@ -119,7 +120,7 @@ BENCHES = (
         script=MEASURE,
         modules=KVM,
         check=measured,
-        views={"kvm": Row(reason=FIRMWARE_LOCK, kvm="usable", backend="kvm_amd", **HERE)},
+        views={"kvm": USABLE},
     ),
     Bench(
         name="amdv-hugepages",
@@ -128,6 +129,6 @@ BENCHES = (
         script=HUGE,
         modules=KVM,
         check=huge,
-        views={"kvm": Row(reason=FIRMWARE_LOCK, kvm="usable", backend="kvm_amd", **HERE)},
+        views={"kvm": USABLE},
     ),
 )
