@@ -22,6 +22,7 @@ from vprobe.environments import Available
 from vprobe.environments.sessions import open_run
 from vprobe.environments.survey import answer_of
 from vprobe.measure import benchmarks, whole_sessions
+from vprobe.measure.agent import LARGE_BYTES
 from vprobe.measure.calibration import BlockSize, calibrate, round_ns, settle, warm_iterations
 from vprobe.measure.channel import Channel
 from vprobe.measure.fingerprint import fingerprint, ns_per_tick
@@ -360,16 +361,21 @@ class Engine:
 
 
 def drawn_order(tasks: Sequence[Task], source: random.Random) -> list[Task]:
-    """Tasks in a random order, in which those that can work in the same memory stand together: an agent keeps it for them."""
+    """Tasks in a random order, in which those that can work in the same memory stand together: an agent keeps it for them.
+
+    Those that need the most of it come first, since memory that is too small is made anew.
+    """
+
+    def call(task: Task) -> KernelCall:
+        return task.call or KernelCall("")
 
     def memory(task: Task) -> tuple[int, int]:
-        call = task.call or KernelCall("")
-        return call.page_bytes, call.ring
+        return call(task).page_bytes, call(task).ring
 
     groups = list(dict.fromkeys(map(memory, tasks)))
     source.shuffle(groups)
     order = source.sample(tasks, len(tasks))
-    return sorted(order, key=lambda task: groups.index(memory(task)))
+    return sorted(order, key=lambda task: (groups.index(memory(task)), -(call(task).memory_bytes // LARGE_BYTES)))
 
 
 def plan_hash(plan: Plan) -> str:

@@ -50,3 +50,15 @@ def test_tasks_that_can_share_a_memory_stand_together() -> None:
     for order in orders:
         pairs = {order.index(one) - order.index(other) for one, other in ("ab", "ce", "df")}
         assert sorted(order) == sorted(calls) and pairs <= {-1, 1}
+
+
+def test_the_largest_memory_comes_first() -> None:
+    """Whatever the order, no task needs a larger memory than one before it of the same pages; small ones come in any order."""
+    sizes = {"a": 96 << 20, "b": 64 << 20, "c": 64 << 20, "d": 4096, "e": 0, "f": 32768}
+    tasks = [
+        Task(WorkloadRecord(name, "ns", "lower", Kind.KERNEL, {}), frozenset(), KernelCall("k", memory_bytes=size))
+        for name, size in sizes.items()
+    ]
+    orders = {"".join(task.name for task in drawn_order(tasks, random.Random(seed))) for seed in range(200)}
+    assert {order[:3] for order in orders} == {"abc", "acb"}
+    assert len({order[3:] for order in orders}) == 6
