@@ -40,7 +40,7 @@ WORKLOADS = (
     *("memory.first_touch", "system.getpid", "system.pipe_round_trip", "system.fork_wait"),
 )
 """Twenty, of every kind."""
-POWER_WORKLOADS = {"quick": ("cpu.integer_chain", loop_agent.NAME), "default": (loop_agent.NAME,)}
+POWER_WORKLOADS = ("cpu.integer_chain", loop_agent.NAME)
 EFFECTS = {
     "quick": {"0": 1.0, "1": 1.01, "2": 1.02, "5": 1.05, "10": 1.10},
     "default": {"0": 1.0, "1": 1.01, "2": 1.02},
@@ -77,7 +77,7 @@ def power(preset: str) -> Row:
     """A session of base and heads that do 0 to 10 % more work: what the gate says after 6, 9, 12 … boots."""
     boots = [count for count in (6, 9, 12, 16, 20) if count <= PRESETS[preset].boots]
     effects = EFFECTS[preset]
-    run, seconds = sessions.session(shared_by_heads(PRESETS[preset], len(effects)), POWER_WORKLOADS[preset], effects)
+    run, seconds = sessions.session(shared_by_heads(PRESETS[preset], len(effects)), POWER_WORKLOADS, effects)
     return judged_by_boots(run, effects, boots, seconds)
 
 

@@ -180,13 +180,15 @@ def vprobe_command(factor: float, directory: Path) -> bool:
     return sessions.fails(sessions.verdicts(run, "head")[COMMAND])
 
 
+BLOCKS, COMMAND_RUNS, HYPERFINE = "vprobe, a loop in blocks", "vprobe --command", "hyperfine and Welch's test"
+
 TOOLS: dict[str, Callable[[float, Path], bool]] = {
     "pytest-benchmark --benchmark-compare-fail=median:3%": pytest_benchmark,
-    "hyperfine and Welch's test": hyperfine,
+    HYPERFINE: hyperfine,
     "pyperf and compare_to": pyperf,
     "criterion-like bootstrap": bootstrap,
-    "vprobe, a loop in blocks": vprobe_blocks,
-    "vprobe --command": vprobe_command,
+    BLOCKS: vprobe_blocks,
+    COMMAND_RUNS: vprobe_command,
 }
 
 
