@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import time
 import unicodedata
@@ -102,8 +103,7 @@ def visit(browser: Browser, path: Path, width: int = 1440, theme: str = "light",
         context.close()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("width", "theme"), zip(WIDTHS, itertools.cycle(["light", "dark"]), strict=False))
 @pytest.mark.parametrize("name", ["en", "zh-CN", "two", "hostile", "empty"])
 def test_nothing_leaves_the_page_and_nothing_complains(
     browser: Browser, pages: dict[str, Path], name: str, width: str, theme: str
