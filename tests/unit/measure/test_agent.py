@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from vprobe.suites import KernelCall
 
 from vprobe.environments import Launch
 from vprobe.errors import RunError
-from vprobe.measure.agent import BadRequestError, anywhere, cpus_of_node
+from vprobe.measure.agent import BadRequestError, anywhere, cpus_of_node, decoded, encoded
 from vprobe.measure.channel import Channel, UnsupportedHereError
 from vprobe.measure.protocol import CommandReply, PrepareReply, Reply
 
@@ -178,3 +182,34 @@ def test_what_a_block_does_beside_its_timed_part_is_told(tmp_path: Path) -> None
         channel.block(1, 0, 1 << 14, 20)  # all of it is there, and has to be given back
         reply, outside_ns = channel.block(1, 0, 1, 20)
     assert outside_ns >= reply.ns + reply.warm_ns > 10 * reply.ns
+
+
+NAMES = st.sampled_from(["id", "ns", "warm_ns", "involuntary", "details", "error", "unsupported"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(NAMES, JSON) | st.dictionaries(NAMES, st.integers()))
+def test_messages_are_one_line_that_says_what_was_said(message: dict[str, object]) -> None:
+    """Whatever an answer holds, JSON's own reader reads it back from one line, and so does the agent's."""
+    line = encoded(message)
+    assert line.endswith(b"\n") and line.count(b"\n") == 1
+    assert json.loads(line) == decoded(line[:-1]) == message
+
+
+@given(st.binary(max_size=40) | st.sampled_from([b"1 2", b"{}{}", b"", b"{}", b'{"id":1}x', b"[1,2]"]))
+def test_a_line_is_refused_or_read_as_json_has_it(line: bytes) -> None:
+    """The agent reads nothing into a line that JSON's own reader would not."""
+    with contextlib.suppress(ValueError):
+        value = decoded(line)
+        assert repr(json.loads(line)) == repr(value)
+
+
+def test_what_is_not_one_value_is_refused() -> None:
+    """Two values, half of one, or none."""
+    for line in (b"1 2", b"{}{}", b"", b'{"id":', b'{"id":1}x', b"\xff"):
+        with pytest.raises(ValueError):
+            decoded(line)
