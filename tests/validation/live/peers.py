@@ -33,8 +33,8 @@ TOTAL_S = 5.0
 """What a verdict takes on a quiet machine, whichever tool gives it."""
 PYTEST_S = 0.7
 """Of it, for each start of pytest."""
-PYPERF_SHORT = ("-p", "3", "-n", "4", "-l", "128", "-w", "1")
-"""Three processes of four values; its own --fast, of ten, finds out loops by itself and takes four times as long."""
+PYPERF_SHORT = ("-p", "5", "-n", "4", "-l", "128", "-w", "1")
+"""Five processes of four values; its own --fast, of ten, finds out loops by itself and takes three times as long."""
 LOOP_FILE = Path(__file__).with_name("loop.py")
 LOOP_SOURCE = LOOP_FILE.read_text().partition("if __name__")[0]
 
