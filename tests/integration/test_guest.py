@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -94,7 +95,7 @@ def test_a_guest_from_inside() -> None:
         time.sleep(0.3)
         assert cpu_ticks(session.engine_pid) - before <= 1
         session.thaw()
-        assert os.read(session.from_agent, 4096) == b'{"id": 7}\n'
+        assert json.loads(os.read(session.from_agent, 4096)) == {"id": 7}
 
         rate = f"tsc: Detected {guest.tsc_khz() // 1000}.{guest.tsc_khz() % 1000:03} MHz"
         told = {"op": "command", "command": f"dmesg | grep -q '{rate}'"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import json
 import time
 import unicodedata
@@ -103,7 +102,7 @@ def visit(browser: Browser, path: Path, width: int = 1440, theme: str = "light",
         context.close()
 
 
-@pytest.mark.parametrize(("width", "theme"), zip(WIDTHS, itertools.cycle(["light", "dark"]), strict=False))
+@pytest.mark.parametrize(("width", "theme"), [("phone", "light"), ("tablet", "dark"), ("desktop", "light")])
 @pytest.mark.parametrize("name", ["en", "zh-CN", "two", "hostile", "empty"])
 def test_nothing_leaves_the_page_and_nothing_complains(
     browser: Browser, pages: dict[str, Path], name: str, width: str, theme: str
