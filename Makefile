@@ -87,7 +87,7 @@ fuzz: $(VENV)/.installed-dev ## fuzz every parser of the probe for an hour in al
 	$(BIN)/python tests/fuzz/run.py --minutes $(FUZZ_MINUTES)
 
 .PHONY: validate-sessions
-validate-sessions: $(VENV)/.installed-dev ## prove the gate in real sessions beside other tools: an hour, alone; goes on where it was stopped
+validate-sessions: $(VENV)/.installed-dev ## prove the gate in real sessions beside other tools: two and a half hours, alone; goes on where it was stopped
 	cd tests && ../$(BIN)/python -m validation.live $(or $(PROOF),all) $(if $(SECONDS_AT_MOST),--seconds $(SECONDS_AT_MOST))
 	cd tests && ../$(BIN)/python -m validation.live figures --write
 

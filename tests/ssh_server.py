@@ -8,10 +8,15 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
+
+from vprobe.environments import guest_kernel
 
 SSHD = shutil.which("sshd", path="/usr/local/sbin:/usr/sbin:/sbin:/usr/bin")
 CONFIGURATION = """
@@ -102,3 +107,20 @@ def serving(place: Path) -> Iterator[Server]:
         finally:
             process.terminate()
             process.wait(10)
+
+
+@contextlib.contextmanager
+def preferred() -> Iterator[None]:
+    """Within the block localhost is such an sshd to ssh, where there is one to start; the guests' kernel stays where it is."""
+    if SSHD is None:
+        yield
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="vps") as place,
+        pytest.MonkeyPatch.context() as patch,
+        serving(Path(place)) as server,
+    ):
+        patch.setenv("XDG_CACHE_HOME", str(guest_kernel.cache().parents[1]))
+        patch.setenv("HOME", str(server.home))
+        patch.delenv("SSH_AUTH_SOCK", raising=False)
+        yield

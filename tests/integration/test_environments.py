@@ -112,16 +112,7 @@ STUBBORN = (
 @pytest.fixture(scope="session", autouse=True)
 def private_sshd(private_docker: None) -> Iterator[None]:
     """An sshd of the tests' own, which ssh_config calls localhost; the machine's is left alone."""
-    if ssh_server.SSHD is None:
-        yield
-        return
-    with (
-        tempfile.TemporaryDirectory(prefix="vps") as place,
-        pytest.MonkeyPatch.context() as patch,
-        ssh_server.serving(Path(place)) as server,
-    ):
-        patch.setenv("XDG_CACHE_HOME", str(guest_kernel.cache().parents[1]))  # where the guests' kernel is
-        patch.setenv("HOME", str(server.home))
+    with ssh_server.preferred():
         yield
 
 

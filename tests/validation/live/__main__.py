@@ -10,14 +10,18 @@ where nothing else runs.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import docker_server
+import ssh_server
 
 from vprobe.measure.plan import PRESETS, Preset
 from vprobe.model import Run
@@ -114,7 +118,7 @@ PROOFS: dict[str, Callable[[list[Row]], Row]] = {
     "speed": lambda _: {**speed.round_trip(), "overhead": speed.overhead()},
     "sweep": lambda done: speed.sweep(len(done)),
 }
-REPETITIONS = {"aa": 30, "power-quick": 40, "power-default": 20, "commands": 20, "peers": 30, "speed": 3, "sweep": 3}
+REPETITIONS = {"aa": 30, "power-quick": 20, "power-default": 20, "commands": 20, "peers": 30, "speed": 3, "sweep": 3}
 
 
 def rows_of(proof: str) -> list[Row]:
@@ -140,6 +144,16 @@ def measure(proof: str, repetitions: int, seconds: float) -> None:
         print(f"{proof}: {len(done)} of {repetitions}", flush=True)
 
 
+@contextlib.contextmanager
+def daemons(proof: str) -> Iterator[None]:
+    """Those that the environments of a proof need, private ones."""
+    with contextlib.ExitStack() as stack:
+        if proof == "sweep":
+            stack.enter_context(docker_server.preferred())
+            stack.enter_context(ssh_server.preferred())
+        yield
+
+
 def main() -> int:
     """Parse and go."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -152,7 +166,8 @@ def main() -> int:
         return figures.show({proof: rows_of(proof) for proof in PROOFS}, write=options.write)
     deadline_s = time.monotonic() + options.seconds
     for proof in PROOFS if options.proof == "all" else [options.proof]:
-        measure(proof, options.repetitions or REPETITIONS[proof], deadline_s - time.monotonic())
+        with daemons(proof):
+            measure(proof, options.repetitions or REPETITIONS[proof], deadline_s - time.monotonic())
     return 0
 
 
