@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -168,13 +169,20 @@ def test_disk_network_and_second_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert processes_of(tmp_path) == {}
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A directory with a short name: QEMU's socket lies below it, and its path must be shorter than 108 bytes (unix(7))."""
+    with tempfile.TemporaryDirectory(prefix="vp") as directory:
+        yield Path(directory)
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.validation)])
 def test_a_run_that_is_cut_short_leaves_neither_disk_nor_tap(
-    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals, tmp_path: Path, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """kill -9 or Ctrl-C while the guest has both: QEMU, the other end of the tap, namespace, mounts and files go."""
-    temporary = tmp_path / "temporary"
+    temporary = short / "t"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     command = bench_command("--env", "bare,qemu-tcg", "-o", str(tmp_path / "run.json"))
