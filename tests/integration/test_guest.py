@@ -182,21 +182,19 @@ def test_a_run_that_is_cut_short_leaves_neither_disk_nor_tap(
     number: signal.Signals, tmp_path: Path, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """kill -9 or Ctrl-C while the guest has both: QEMU, the other end of the tap, namespace, mounts and files go."""
-    temporary = short / "t"
-    temporary.mkdir()
-    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setenv("TMPDIR", str(short))
     command = bench_command("--env", "bare,qemu-tcg", "-o", str(tmp_path / "run.json"))
     before = devices_and_mounts()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            wait_for(lambda: any("tap,id=link" in line for line in processes_of(temporary).values()))
-            assert any(f"{peer.__file__} " in line and " tap" in line for line in processes_of(temporary).values())
-            assert list(temporary.rglob("disk-s-*"))
+            wait_for(lambda: any("tap,id=link" in line for line in processes_of(short).values()))
+            assert any(f"{peer.__file__} " in line and " tap" in line for line in processes_of(short).values())
+            assert list(short.rglob("disk-s-*"))
             process.send_signal(number)
             assert process.wait(30) == {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130}[number]
         finally:
             process.kill()
-    wait_for(lambda: not processes_of(temporary) and not list(temporary.iterdir()))
+    wait_for(lambda: not processes_of(short) and not list(short.iterdir()))
     assert devices_and_mounts() == before
 
 

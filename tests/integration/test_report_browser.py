@@ -102,19 +102,21 @@ def visit(browser: Browser, path: Path, width: int = 1440, theme: str = "light",
         context.close()
 
 
-@pytest.mark.parametrize(("width", "theme"), [("phone", "light"), ("tablet", "dark"), ("desktop", "light")])
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", ["en", "zh-CN", "two", "hostile", "empty"])
 def test_nothing_leaves_the_page_and_nothing_complains(
-    browser: Browser, pages: dict[str, Path], name: str, width: str, theme: str
+    browser: Browser, pages: dict[str, Path], name: str, width: str
 ) -> None:
-    """The only request is the file itself, the console stays empty, and the page is as wide as the screen."""
-    with visit(browser, pages[name], WIDTHS[width], theme) as found:
+    """The only request is the file itself, the console stays empty, and the page is as wide as the screen, in both themes."""
+    with visit(browser, pages[name], WIDTHS[width]) as found:
         found.page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
         found.page.evaluate("scrollTo(0, document.body.scrollHeight)")
-        found.page.wait_for_timeout(150)
-        assert found.requests == [pages[name].as_uri()]
-        assert found.complaints == []
-        assert found.page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[width]
+        for theme in ("light", "dark"):
+            found.page.emulate_media(color_scheme=theme)
+            found.page.wait_for_timeout(150)
+            assert found.requests == [pages[name].as_uri()]
+            assert found.complaints == []
+            assert found.page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[width]
 
 
 def test_hostile_texts_do_nothing_in_a_browser(browser: Browser, pages: dict[str, Path]) -> None:

@@ -45,9 +45,6 @@ TAIL_BYTES = 4096
 """How much of a failed command's output goes into the answer."""
 
 
-json_value = json.JSONDecoder().raw_decode
-
-
 class BadRequestError(Exception):
     """The request cannot be done: the text says why. `unsupported`: not an error of ours, the workload does not fit here."""
 
@@ -238,12 +235,6 @@ class KernelRunner:
             self.null = -1
 
 
-def leave_out_of_collections() -> None:
-    """What is here by now stays, and need not be looked through after each workload anew: that took 1 to 4 ms."""
-    if hasattr(gc, "freeze"):  # not in PyPy
-        gc.freeze()
-
-
 def run_delay_ns() -> int | None:
     """How long this thread was ready to run and did not, as its kernel's scheduler counts (Documentation/scheduler/
     sched-stats.rst, /proc/PID/schedstat); None where it does not tell."""
@@ -262,7 +253,8 @@ class PythonRunner:
     def __init__(self, name: str, parameters: dict[str, Any], place: dict[str, Any]) -> None:
         from vprobe import suites  # noqa: PLC0415 - only arms that run Python pay for it
 
-        leave_out_of_collections()
+        if hasattr(gc, "freeze"):  # not in PyPy
+            gc.freeze()  # what is here by now stays: looking through it again when this ends would take milliseconds
         try:
             workload = suites.find(name)
             first = (suites.Place(**place),) if workload.needs & suites.PLACES else ()
@@ -524,6 +516,9 @@ def take_channel() -> tuple[int, int]:
     os.close(null)
     os.dup2(2, 1)
     return requests, answers
+
+
+json_value = json.JSONDecoder().raw_decode
 
 
 def decoded(line: bytes) -> Any:

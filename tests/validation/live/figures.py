@@ -79,11 +79,13 @@ def against(rows: Sequence[Row]) -> Figure:
         equal, slower = ([row["slower"] for row in mine if (row["factor"] > 1) == changed] for changed in (False, True))
         seconds = statistics.median(row["seconds"] for row in mine)
         lines.append([tool, share(equal), share(slower), f"{seconds:.1f}"])
-        wrong[tool] = statistics.fmean(equal), 1 - statistics.fmean(slower)
+        if equal and slower:  # not yet, in the first repetition
+            wrong[tool] = statistics.fmean(equal), 1 - statistics.fmean(slower)
     misses = [
         f"{tool} has fewer {what} than {ours}"
         for ours, others in RIVALS.items()
         for tool in others
+        if {ours, tool} <= wrong.keys()
         for place, what in enumerate(("false alarms", "misses"))
         if wrong[tool][place] < wrong[ours][place]
     ]
